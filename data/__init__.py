@@ -1,0 +1,1 @@
+"""Small tables with source: spin systems, tissue values, scanner profiles."""

@@ -1,0 +1,1 @@
+"""Protocols shipped with seqgen, one YAML per study."""

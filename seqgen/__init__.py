@@ -1,0 +1,1 @@
+"""seqgen: RF editing pulses for MR spectroscopy, from design to fitted spectra."""

@@ -1,0 +1,1 @@
+"""Pulse design: ensembles, objectives, constraints, optimiser, artefact."""

@@ -1,0 +1,1 @@
+"""The signal model that design and fit share: lineshape, macromolecules, baseline, Fisher information."""

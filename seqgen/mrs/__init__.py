@@ -1,0 +1,1 @@
+"""Spectroscopy data: NIfTI-MRS, conversion, processing, basis sets, fit."""

@@ -1,0 +1,54 @@
+"""MRSData: measured or simulated transients in memory, in seqgen's sign convention."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from seqgen.axes import ComplexArray, FloatArray
+from seqgen.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MRSData:
+    """Single-voxel spectroscopy data. Change with `dataclasses.replace`."""
+
+    fid: ComplexArray
+    """Complex samples, shape (n_samples, ...) with one further axis per entry of `dims`, in-memory sense (axes.py):
+    a spin above `reference_ppm` turns with positive frequency."""
+    dims: tuple[str, ...] = ()
+    """NIfTI-MRS tags of the axes after the first, for example ("DIM_COIL", "DIM_DYN")."""
+    dwell_s: float
+    """Dwell time, s."""
+    spectrometer_frequency_hz: float
+    """Spectrometer frequency, Hz."""
+    nucleus: str
+    """Resonant nucleus, "1H"."""
+    reference_ppm: float
+    """Chemical shift at zero frequency, ppm: where the transmitter stood (water: 4.65 at 37 C, near 4.80 at 20 C)."""
+    affine_m: FloatArray | None = None
+    """Voxel-to-scanner affine in NIfTI axes (right, anterior, superior), m, shape (4, 4); None: place unknown."""
+    header: dict[str, Any] = field(default_factory=dict)
+    """Further NIfTI-MRS header keys in the standard's own names and units (EchoTime in s, ...), and user objects."""
+
+    def __post_init__(self) -> None:
+        if self.fid.ndim != 1 + len(self.dims) or not np.iscomplexobj(self.fid):
+            raise InputError(
+                f"MRSData needs a complex fid with one axis for samples and one per dims entry {self.dims}, "
+                f"but got {self.fid.dtype} with shape {self.fid.shape}."
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of each transient."""
+        return int(self.fid.shape[0])
+
+    def axis(self, tag: str) -> int:
+        """Return the array axis of a dimension tag such as "DIM_COIL".
+
+        Raises:
+            InputError: If the data have no such dimension.
+        """
+        if tag not in self.dims:
+            raise InputError(f"The data have no dimension {tag}; they have {', '.join(self.dims) or 'samples only'}.")
+        return 1 + self.dims.index(tag)

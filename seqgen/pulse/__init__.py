@@ -1,0 +1,1 @@
+"""RF pulses: waveforms, shapes and bounded parameterisation."""

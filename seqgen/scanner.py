@@ -1,0 +1,56 @@
+"""Scanner profiles: rasters, dead times and limits as data; no decisions are taken here."""
+
+from dataclasses import dataclass
+
+from seqgen.units import tesla_to_hz
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scanner:
+    """What a scanner can play. Values with sources are in data/scanners.yaml."""
+
+    name: str
+    """Profile name, for example "siemens_prisma_3t"."""
+    vendor: str
+    """Vendor of the Pulseq interpreter: "siemens", "ge", ..."""
+    b0_nominal_t: float
+    """Nominal field, T; the true field follows from the protocol's spectrometer frequency."""
+    max_gradient_t_per_m: float
+    """Largest gradient amplitude per axis, T/m."""
+    max_slew_t_per_m_per_s: float
+    """Largest slew rate per axis, T/m/s."""
+    b1_max_t: float
+    """Largest RF amplitude, T."""
+    rf_raster_s: float
+    """RF raster, s."""
+    gradient_raster_s: float
+    """Gradient raster, s."""
+    adc_raster_s: float
+    """ADC raster, s."""
+    block_raster_s: float
+    """Raster of block durations, s."""
+    rf_dead_time_s: float
+    """Time needed before RF, s."""
+    rf_ringdown_s: float
+    """Time needed after RF, s."""
+    adc_dead_time_s: float
+    """Time needed before and after a readout, s."""
+    adc_samples_divisor: int = 4
+    """Number of ADC samples must be divisible by this."""
+    adc_samples_max: int = 8192
+    """Most samples of a readout."""
+
+    @property
+    def b1_max_hz(self) -> float:
+        """Largest RF amplitude gamma*B1/2pi, Hz."""
+        return tesla_to_hz(self.b1_max_t)
+
+    @property
+    def max_gradient_hz_per_m(self) -> float:
+        """Largest gradient amplitude, Hz/m."""
+        return tesla_to_hz(self.max_gradient_t_per_m)
+
+    @property
+    def max_slew_hz_per_m_per_s(self) -> float:
+        """Largest slew rate, Hz/m/s."""
+        return tesla_to_hz(self.max_slew_t_per_m_per_s)

@@ -1,0 +1,1 @@
+"""Pulseq files: a strict reader and a writer through PyPulseq."""

@@ -1,0 +1,1 @@
+"""Building blocks, timing and plug-ins of sequences."""

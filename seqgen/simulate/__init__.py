@@ -1,0 +1,1 @@
+"""Simulation of coupled spins through a timeline."""

@@ -1,0 +1,1 @@
+"""Spin systems, operators and Hamiltonians."""

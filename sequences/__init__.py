@@ -1,0 +1,1 @@
+"""Built-in sequences, found through the entry points `seqgen.sequences` like anyone's."""
