@@ -58,6 +58,9 @@ class Interval:
     """What the RF is for; None where nothing is transmitted."""
     centre_s: float | None = None
     """Centre of the RF pulse after the start of the interval, s; None where nothing is transmitted."""
+    carrier_hz: float = 0.0
+    """Frequency with which b1_hz is already modulated, relative to the spectrometer frequency, Hz: a hint that lets a
+    simulator work in the carrier frame; b1_hz is complete without it."""
     receiver: Receiver | None = None
     """The open receiver, if any."""
     name: str = ""
@@ -143,4 +146,20 @@ def delay(duration_s: float, gradient_hz_per_m: tuple[float, float, float] = (0.
         dwell_s=duration_s,
         b1_hz=torch.zeros(1, dtype=torch.complex128),
         gradient_hz_per_m=torch.tensor([gradient_hz_per_m], dtype=torch.float64),
+    )
+
+
+def ideal_pulse(flip_angle_rad: float, phase_rad: float, use: PulseUse) -> Interval:
+    """Return an instantaneous non-selective pulse (1 fs of RF): for comparison with ideal-pulse simulators."""
+    duration_s = 1e-15
+    amplitude_hz = flip_angle_rad / (2 * math.pi * duration_s)
+    return Interval(
+        dwell_s=duration_s,
+        b1_hz=torch.polar(
+            torch.tensor([amplitude_hz], dtype=torch.float64), torch.tensor([phase_rad], dtype=torch.float64)
+        ),
+        gradient_hz_per_m=torch.zeros(1, 3, dtype=torch.float64),
+        use=use,
+        centre_s=0.5 * duration_s,
+        name=f"ideal {math.degrees(flip_angle_rad):.0f}",
     )

@@ -1,0 +1,73 @@
+"""Sequences as plug-ins: anyone's package may register one under the entry point group `seqgen.sequences`."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from seqgen.errors import InputError
+from seqgen.pulse.waveform import RFPulse
+from seqgen.scanner import Scanner
+from seqgen.seqfile.writer import Block
+
+GROUP = "seqgen.sequences"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class BuildContext:
+    """What a sequence needs beside its own parameters."""
+
+    scanner: Scanner
+    """Rasters, dead times and limits."""
+    spectrometer_frequency_hz: float
+    """Spectrometer frequency, Hz; the transmitter stands on water."""
+    water_shift_ppm: float
+    """Shift of water, ppm: offsets in Hz count from here."""
+    editing_pulse: RFPulse | None = None
+    """The designed pulse; None for the plain sequence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Built:
+    """A built sequence: all of its blocks and what it states about itself."""
+
+    blocks: tuple[Block, ...]
+    """Blocks in order of play."""
+    definitions: dict[str, str | float | tuple[float, ...]]
+    """Entries of [DEFINITIONS]: TE, TR, FOV, voxel size, position and rotation."""
+
+
+class SequenceSpec(Protocol):
+    """What a sequence plug-in offers."""
+
+    name: str
+    """Name in protocols."""
+    Params: type[Any]
+    """Frozen dataclass of its parameters, SI units in the names."""
+
+    def build(self, params: Any, context: BuildContext) -> Built:
+        """Return the blocks; raise HardwareLimitError or InputError with the limit and a remedy."""
+        ...
+
+
+def sequence_names() -> list[str]:
+    """Return the names of the installed sequences."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def find_sequence(name: str) -> SequenceSpec:
+    """Return the installed sequence of that name.
+
+    Raises:
+        InputError: If there is none; the message lists those that are installed.
+    """
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            spec: SequenceSpec = point.load()
+            return spec
+    known = sequence_names()
+    near = get_close_matches(name, known, 1)
+    raise InputError(
+        f"Unknown sequence {name!r}; installed: {', '.join(known) or 'none'}."
+        + (f" Nearest: {near[0]}." if near else "")
+    )

@@ -1,0 +1,189 @@
+r"""A shot played to coupled spins: pulses averaged over their own slice axis, pathways selected by the gradients.
+
+Each selective pulse has an axis of its own, so the voxel average factorises into averages pulse by pulse,
+rho -> sum_x w_x U_x rho U_x^H (Zhang, An, Shen, Med Phys 44:4169 (2017), doi:10.1002/mp.12375), with chemical-shift
+displacement and the four-compartment effect in it. Between pulses only the coherence orders of refocused pathways are
+kept (pathways.py); branches that share their future are added up.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqgen.errors import InputError
+from seqgen.simulate.pathways import Pathway, principal_echo, refocused_pathways
+from seqgen.simulate.propagate import RESULT_J_STEP_S
+from seqgen.simulate.slices import Ensemble, ensemble, pulse_over_positions, slice_of
+from seqgen.spin.hamiltonian import GroupModel
+from seqgen.timeline import Interval, Timeline
+
+DEFAULT_POSITIONS = 32
+"""Positions across everything a selective pulse touches (about two slice thicknesses)."""
+
+_Future = frozenset[tuple[tuple[int, ...], complex]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PreparedPulse:
+    """A pulse ready to act on states in the eigenbasis."""
+
+    propagator: Tensor
+    """Shape (E, P, d, d), complex."""
+    position_weight: float
+    """Weight of each of the P positions."""
+
+    def apply(self, rho: Tensor) -> Tensor:
+        """Return sum over positions of U rho U^H for states of shape (E, d, d)."""
+        turned: Tensor = self.propagator @ rho[:, None] @ self.propagator.mH
+        return turned.sum(1) * self.position_weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PreparedShot:
+    """A shot as alternating free delays and prepared pulses, for one spin group and ensemble."""
+
+    model: GroupModel
+    """The spin group."""
+    members: Ensemble
+    """The ensemble."""
+    pulses: tuple[PreparedPulse, ...]
+    """Pulses in order."""
+    delays_s: tuple[float, ...]
+    """Free evolution after each pulse, s; the last one ends at `time_zero_s`. Before the first pulse nothing moves."""
+    pathways: tuple[Pathway, ...]
+    """Pathways that are kept."""
+    time_zero_s: float
+    """Time on the timeline to which states are brought: t = 0 of the lines, s."""
+    te_s: float
+    """Time from the excitation to the echo, s."""
+
+
+def prepare(
+    shots: Sequence[Timeline],
+    model: GroupModel,
+    members: Ensemble | None = None,
+    *,
+    time_zero_s: float | None = None,
+    n_positions: int = DEFAULT_POSITIONS,
+    positions_m: Tensor | None = None,
+    j_step_s: float = RESULT_J_STEP_S,
+    pathways: tuple[Pathway, ...] | None = None,
+) -> PreparedShot:
+    """Compute the propagators of all pulses of a shot.
+
+    Args:
+        shots: The shots of one phase cycle (see `refocused_pathways`); the first is simulated.
+        model: The spin group at its field.
+        members: Ensemble of field offsets and B1 scales; default one member on resonance.
+        time_zero_s: Time to which states are brought; default the echo.
+        n_positions: Positions for each selective pulse, over everything it touches.
+        positions_m: Explicit positions for every selective pulse, averaged with equal weights, m.
+        j_step_s: See `pulse_propagator`.
+        pathways: Pathways to keep; default those of `refocused_pathways`.
+
+    Raises:
+        InputError: If two selective pulses share an axis, or time zero lies before the end of the last pulse.
+    """
+    timeline = shots[0]
+    members = members or ensemble()
+    echo = principal_echo(shots)
+    zero = echo.time_s if time_zero_s is None else time_zero_s
+    starts = [
+        (start, interval)
+        for start, interval in zip(timeline.start_s, timeline.intervals, strict=True)
+        if interval.use is not None and start < zero
+    ]
+    _require_separate_axes([interval for _, interval in starts])
+    ends = [start + interval.duration_s for start, interval in starts]
+    delays = [begin - end for end, (begin, _) in zip(ends, starts[1:], strict=False)] + [zero - ends[-1]]
+    if not echo.is_echo and time_zero_s is None:
+        delays[-1] = 0.0
+    if delays[-1] < -1e-9:
+        raise InputError(
+            f"Time zero {zero * 1e3:.4g} ms lies before the end of the last pulse {ends[-1] * 1e3:.4g} ms of timeline "
+            f"{timeline.name!r}. Choose a later time."
+        )
+    pulses = []
+    for _, interval in starts:
+        u, weight = pulse_over_positions(
+            model, interval, members, n_positions=n_positions, positions_m=positions_m, j_step_s=j_step_s
+        )
+        pulses.append(PreparedPulse(propagator=u, position_weight=weight))
+    return PreparedShot(
+        model=model,
+        members=members,
+        pulses=tuple(pulses),
+        delays_s=tuple(delays),
+        pathways=refocused_pathways(shots) if pathways is None else pathways,
+        time_zero_s=zero,
+        te_s=echo.te_s,
+    )
+
+
+def play(
+    shot: PreparedShot,
+    *,
+    replace: Mapping[int, Tensor] | None = None,
+    delays_s: Sequence[float | Tensor] | None = None,
+) -> Tensor:
+    """Return the density matrix at time zero, order -1 part, in the eigenbasis.
+
+    Args:
+        shot: From `prepare`.
+        replace: Other propagators, shape (E, 1, d, d), for pulses by their index: the variable of a design.
+        delays_s: Other free delays after each pulse, s (numbers or tensors).
+
+    Returns:
+        Shape (E, d, d), complex; the thermal state is sum_k Iz_k. No relaxation. Differentiable.
+    """
+    model = shot.model
+    delays = shot.delays_s if delays_s is None else delays_s
+    start: _Future = frozenset(
+        ((0, *path.orders), complex(round(path.cycle_weight.real, 9), round(path.cycle_weight.imag, 9)))
+        for path in shot.pathways
+    )
+    states: dict[_Future, Tensor] = {start: model.initial_state.expand(shot.members.size, -1, -1)}
+    for index, pulse in enumerate(shot.pulses):
+        if replace and index in replace:
+            pulse = PreparedPulse(propagator=replace[index], position_weight=1.0)
+        phase = _free_phase(model, shot.members, delays[index])
+        states = {future: rho * phase for future, rho in _branch(states, pulse, model.order).items()}
+    return sum(
+        (rho * weight for future, rho in states.items() for _, weight in future),
+        torch.zeros_like(model.initial_state).expand(shot.members.size, -1, -1),
+    )
+
+
+def _branch(states: dict[_Future, Tensor], pulse: PreparedPulse, order: Tensor) -> dict[_Future, Tensor]:
+    """Apply a pulse to every branch and split the result by the orders its pathways go on with."""
+    result: dict[_Future, Tensor] = {}
+    for future, rho in states.items():
+        turned = pulse.apply(rho)
+        for after in {orders[1] for orders, _ in future}:
+            rest: _Future = frozenset((orders[1:], weight) for orders, weight in future if orders[1] == after)
+            part = turned * (order == after)
+            result[rest] = result[rest] + part if rest in result else part
+    return result
+
+
+def _free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) -> Tensor:
+    """Return exp(-i (E_i - E_j + 2 pi b0 (m_i - m_j)) t), shape (E, d, d)."""
+    frequency = (model.energy_rad_per_s[:, None] - model.energy_rad_per_s[None, :]) + 2 * math.pi * members.b0_hz[
+        :, None, None
+    ] * model.order
+    return torch.exp(-1j * frequency * delay_s)
+
+
+def _require_separate_axes(intervals: list[Interval]) -> None:
+    """Refuse pulses whose slices are neither along different, perpendicular axes nor non-selective."""
+    slices = [(interval, found) for interval in intervals if (found := slice_of(interval)) is not None]
+    for (one, a), (other, b) in itertools.combinations(slices, 2):
+        if abs(float(a.direction @ b.direction)) > 1e-3:
+            raise InputError(
+                f"Pulses {one.name or one.use!r} and {other.name or other.use!r} select slices along axes that are not "
+                "perpendicular: their average over the voxel does not factorise, and this simulator needs that."
+            )

@@ -1,0 +1,174 @@
+r"""Coherence pathways that the gradients and the phase cycle of a sequence let through.
+
+A pathway is the coherence order p after each pulse, from p = 0 before the first to p = -1 while the receiver is open
+(the order that I+ detects; it precesses as exp(+2 pi i f t)). Gradients dephase it by
+exp(-2 pi i sum_k p_k k_k . r) with k_k the gradient moment between the centres of pulses k and k+1, so it survives
+where sum_k p_k k_k = 0. Turning pulse j by phi_j multiplies it by exp(-i dp_j phi_j), the receiver by
+exp(-i phi_rx): the mean over the shots of a phase cycle is its weight.
+Source: Bodenhausen, Kogler, Ernst, J Magn Reson 58:370 (1984), doi:10.1016/0022-2364(84)90142-2.
+"""
+
+import cmath
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqgen.errors import InputError
+from seqgen.timeline import Interval, Timeline
+
+MAX_PULSES = 10
+"""Most pulses in a shot whose pathways are listed one by one."""
+DEPHASED_PER_M = 5.0
+"""A pathway counts as refocused while its gradient moment stays below this many cycles per metre."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pathway:
+    """One refocused coherence pathway."""
+
+    orders: tuple[int, ...]
+    """Coherence order after each pulse, ending in -1."""
+    cycle_weight: complex
+    """Mean over the phase cycle: 1 passes, 0 is cancelled."""
+    transfer: float
+    """Size of the transfer for an isolated spin on resonance in the slice: products of |d(flip angle)|, 0 to 1."""
+    residual_moment_per_m: float
+    """Largest component of the moment that is left over, cycles per metre."""
+    echo_time_s: float
+    """Time on the timeline at which chemical shifts are refocused, s; for a plain FID the centre of the pulse."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Echo:
+    """The signal a shot is made for."""
+
+    time_s: float
+    """Time of the echo on the timeline, s; of a plain FID the centre of its excitation."""
+    te_s: float
+    """Time from the centre of the excitation to the echo, s; 0 for a plain FID."""
+    is_echo: bool
+    """False where the signal is a free induction decay with nothing to refocus it."""
+    pathway: Pathway
+    """The pathway that carries it."""
+
+
+def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (-1, 0, 1)) -> tuple[Pathway, ...]:
+    """List the pathways that survive the gradients of a shot and the phase cycle of several.
+
+    Args:
+        shots: The shots of one phase cycle, alike but for the phases of pulses and receiver; the first one's gradients
+            are analysed. One shot: no phase cycle.
+        orders: Coherence orders to consider between pulses.
+
+    Returns:
+        Pathways with a cycle weight above 1e-6, largest transfer first.
+
+    Raises:
+        InputError: If there is no pulse, no readout, or more than `MAX_PULSES` pulses.
+    """
+    first = shots[0]
+    pulses = first.pulses()
+    if not pulses or not first.readouts():
+        raise InputError(f"Timeline {first.name!r} has no {'readout' if pulses else 'RF pulse'}: it gives no signal.")
+    if len(pulses) > MAX_PULSES:
+        raise InputError(
+            f"Timeline {first.name!r} has {len(pulses)} pulses before its readout; pathways are listed for at most "
+            f"{MAX_PULSES}. Simulate a shorter shot."
+        )
+    moments = moments_between_centres(first)
+    phases = [_relative_phases(shot, first) for shot in shots]
+    transfers = [_transfer(_flip_angle_rad(interval)) for _, interval in pulses]
+    times = [time for time, _ in pulses]
+    found = []
+    for head in itertools.product(orders, repeat=len(pulses) - 1):
+        path = (*head, -1)
+        residual = float((torch.tensor(path, dtype=torch.float64)[:, None] * moments).sum(0).abs().max())
+        steps = [b - a for a, b in itertools.pairwise((0, *path))]
+        weight = sum(
+            cmath.exp(-1j * (sum(s * p for s, p in zip(steps, pulse_phases, strict=True)) + rx))
+            for pulse_phases, rx in phases
+        ) / len(phases)
+        if residual >= DEPHASED_PER_M or abs(weight) < 1e-6:
+            continue
+        transfer = math.prod(t[a + 1][b + 1] if max(abs(a), abs(b)) <= 1 else 0.0
+                             for t, (a, b) in zip(transfers, itertools.pairwise((0, *path)), strict=True))
+        echo = times[-1] + sum(p * (b - a) for p, (a, b) in zip(path, itertools.pairwise(times), strict=False))
+        found.append(
+            Pathway(orders=path, cycle_weight=weight, transfer=transfer, residual_moment_per_m=residual,
+                    echo_time_s=echo)
+        )
+    return tuple(sorted(found, key=lambda pathway: -pathway.transfer))
+
+
+def principal_echo(shots: Sequence[Timeline] | Timeline) -> Echo:
+    """Return the echo of the pathway with the largest transfer.
+
+    The echo time is measured from RF centres: shifts are refocused where sum_k p_k (t_k+1 - t_k) = 0.
+
+    Raises:
+        InputError: If no pathway survives the gradients: nothing would be received.
+    """
+    shots = [shots] if isinstance(shots, Timeline) else shots
+    pathways = refocused_pathways(shots)
+    if not pathways or pathways[0].transfer < 1e-6:
+        raise InputError(
+            f"No coherence pathway of timeline {shots[0].name!r} is refocused when its receiver opens: the gradients "
+            "dephase every one. Check that crushers on both sides of each refocusing pulse are equal."
+        )
+    best = pathways[0]
+    pulse_times = [time for time, _ in shots[0].pulses()]
+    excitation = next(k for k, order in enumerate(best.orders) if order != 0)
+    is_echo = excitation < len(pulse_times) - 1
+    return Echo(
+        time_s=best.echo_time_s, te_s=best.echo_time_s - pulse_times[excitation], is_echo=is_echo, pathway=best
+    )
+
+
+def moments_between_centres(timeline: Timeline) -> Tensor:
+    """Return the gradient moments from each RF centre to the next, cycles per metre, shape (n_pulses, 3).
+
+    The last row runs to the opening of the first receiver after the last pulse.
+    """
+    events = [time for time, _ in timeline.pulses()]
+    events.append(next(time for time, _ in timeline.readouts() if time >= events[-1]))
+    rows = torch.zeros(len(events) - 1, 3, dtype=torch.float64)
+    for start, interval in zip(timeline.start_s, timeline.intervals, strict=True):
+        if not bool(interval.gradient_hz_per_m.any()):
+            continue
+        edges = start + torch.arange(interval.n_samples + 1, dtype=torch.float64) * interval.dwell_s
+        for k, (low, high) in enumerate(itertools.pairwise(events)):
+            overlap = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0)
+            rows[k] += overlap @ interval.gradient_hz_per_m
+    return rows
+
+
+def _relative_phases(shot: Timeline, reference: Timeline) -> tuple[list[float], float]:
+    """Return (phase of every pulse, phase of the receiver) of a shot relative to the reference shot, rad."""
+    if len(shot.pulses()) != len(reference.pulses()):
+        raise InputError(
+            f"Shots {shot.name!r} and {reference.name!r} of one phase cycle have {len(shot.pulses())} and "
+            f"{len(reference.pulses())} pulses. Give shots that differ in phases alone."
+        )
+    pulse_phases = [
+        cmath.phase(complex((mine.b1_hz * other.b1_hz.conj()).sum()))
+        for (_, mine), (_, other) in zip(shot.pulses(), reference.pulses(), strict=True)
+    ]
+    return pulse_phases, shot.readouts()[0][1].phase_rad - reference.readouts()[0][1].phase_rad
+
+
+def _flip_angle_rad(interval: Interval) -> float:
+    """Return the largest flip angle over frequency (small-tip estimate), at most pi."""
+    b1 = interval.b1_hz.detach()
+    peak = torch.fft.fft(b1, n=4 * b1.shape[0]).abs().max()
+    return min(math.pi, 2 * math.pi * float(peak) * interval.dwell_s)
+
+
+def _transfer(flip_rad: float) -> list[list[float]]:
+    """Return |d^1(flip)| between coherence orders -1, 0, +1 (rows: before, columns: after)."""
+    c, s = math.cos(flip_rad), abs(math.sin(flip_rad)) / math.sqrt(2)
+    same, swap = (1 + c) / 2, (1 - c) / 2
+    return [[same, s, swap], [s, abs(c), s], [swap, s, same]]

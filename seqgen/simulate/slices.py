@@ -1,0 +1,185 @@
+"""Selective pulses: where a pulse with a constant gradient acts, and its propagators over positions."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqgen.errors import InputError
+from seqgen.simulate.propagate import pulse_propagator
+from seqgen.simulate.rotation import accumulate, rotations
+from seqgen.spin.hamiltonian import GroupModel
+from seqgen.timeline import Interval
+
+TOUCHED = 1e-4
+"""A pulse acts on a spin where |b|^2 (its inversion probability) exceeds this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Ensemble:
+    """Members over which a simulation runs side by side; field offset and B1 scale of each."""
+
+    b0_hz: Tensor
+    """Field offset, Hz, shape (E,)."""
+    b1_scale: Tensor
+    """Relative B1, shape (E,)."""
+
+    @property
+    def size(self) -> int:
+        """Number of members."""
+        return int(self.b0_hz.shape[0])
+
+
+def ensemble(b0_offsets_hz: tuple[float, ...] = (0.0,), b1_scales: tuple[float, ...] = (1.0,)) -> Ensemble:
+    """Return every combination of field offsets (Hz) and B1 scales."""
+    b0, b1 = torch.meshgrid(
+        torch.tensor(b0_offsets_hz, dtype=torch.float64), torch.tensor(b1_scales, dtype=torch.float64), indexing="ij"
+    )
+    return Ensemble(b0_hz=b0.reshape(-1), b1_scale=b1.reshape(-1))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Slice:
+    """Geometry of a selective pulse."""
+
+    direction: Tensor
+    """Unit vector of the gradient, shape (3,)."""
+    gradient_hz_per_m: float
+    """Gradient along `direction`, Hz/m, positive."""
+    centre_m: float
+    """Position along `direction` of a spin at zero offset: middle of the half-maximum edges, m."""
+    thickness_m: float
+    """Full width at half maximum, m."""
+    low_hz: float
+    """Lowest offset the pulse touches, Hz."""
+    high_hz: float
+    """Highest offset the pulse touches, Hz."""
+
+
+def waveform_in_carrier_frame(interval: Interval) -> tuple[Tensor, float]:
+    """Return (waveform without its carrier, dwell) with runs of equal samples merged into one.
+
+    Returns:
+        Complex shape (T / m,), Hz, and m times the dwell in s; m is the longest run length common to all runs.
+    """
+    n = interval.n_samples
+    t_s = (torch.arange(n, dtype=torch.float64) + 0.5) * interval.dwell_s
+    b1 = interval.b1_hz * torch.exp(-2j * math.pi * interval.carrier_hz * t_s)
+    scale = float(b1.detach().abs().max()) or 1.0
+    changes = torch.nonzero((b1.detach()[1:] - b1.detach()[:-1]).abs() > 1e-9 * scale)[:, 0] + 1
+    run = math.gcd(n, *(int(c) for c in changes))
+    return b1[run // 2 :: run], interval.dwell_s * run
+
+
+def response(interval: Interval, offset_hz: Tensor) -> Tensor:
+    """Return |b|^2, the inversion probability of an isolated spin at offsets in Hz, same shape."""
+    b1, dwell_s = waveform_in_carrier_frame(interval)
+    _, b = accumulate(rotations(b1.detach(), offset_hz[..., None] - interval.carrier_hz, dwell_s))
+    return b.abs() ** 2
+
+
+def slice_of(interval: Interval) -> Slice | None:
+    """Return the slice that a pulse selects, or None if no gradient is on.
+
+    Half maximum is of |b|^2 relative to its value in the middle (of sin^2 for an excitation: where half of the
+    middle's transverse magnetisation is left).
+
+    Raises:
+        InputError: If the gradient changes while RF is on.
+    """
+    gradient = interval.gradient_hz_per_m
+    if not bool(gradient.any()):
+        return None
+    if float((gradient - gradient[0]).abs().max()) > 1e-6 * float(gradient[0].abs().max() or 1.0):
+        raise InputError(
+            f"The gradient changes during RF pulse {interval.name or interval.use!r}; selective pulses are simulated "
+            "under a constant gradient. Start the pulse after the ramp."
+        )
+    strength = float(gradient[0].norm())
+    b1, dwell_s = waveform_in_carrier_frame(interval)
+    reach_hz = min(0.5 / dwell_s, 60.0 / interval.duration_s)
+    grid = torch.linspace(-reach_hz, reach_hz, 4001, dtype=torch.float64) + interval.carrier_hz
+    b2 = response(interval, grid)
+    profile = torch.sqrt(4 * b2 * (1 - b2).clamp(min=0)) if interval.use == "excitation" else b2
+    touched = torch.nonzero(b2 > TOUCHED)[:, 0]
+    if len(touched) == 0:
+        raise InputError(f"RF pulse {interval.name or interval.use!r} has no effect at any offset: is its amplitude 0?")
+    low, high = _half_maximum(grid, profile)
+    return Slice(
+        direction=gradient[0] / strength,
+        gradient_hz_per_m=strength,
+        centre_m=0.5 * (low + high) / strength,
+        thickness_m=(high - low) / strength,
+        low_hz=float(grid[touched[0]]),
+        high_hz=float(grid[touched[-1]]),
+    )
+
+
+def _half_maximum(grid: Tensor, profile: Tensor) -> tuple[float, float]:
+    """Return the outermost half-maximum crossings of a profile, interpolated linearly."""
+    above = torch.nonzero(profile >= 0.5 * profile.max())[:, 0]
+    first, last = int(above[0]), int(above[-1])
+    half = 0.5 * float(profile.max())
+
+    def crossing(outside: int, inside: int) -> float:
+        y0, y1 = float(profile[outside]), float(profile[inside])
+        return float(grid[outside] + (grid[inside] - grid[outside]) * (half - y0) / (y1 - y0))
+
+    return crossing(max(first - 1, 0), first), crossing(min(last + 1, len(grid) - 1), last)
+
+
+def pulse_over_positions(
+    model: GroupModel,
+    interval: Interval,
+    members: Ensemble,
+    *,
+    n_positions: int,
+    j_step_s: float,
+    positions_m: Tensor | None = None,
+) -> tuple[Tensor, float]:
+    """Return the propagators of a pulse over ensemble and positions, in the eigenbasis of the free Hamiltonian.
+
+    A selective pulse is refocused about its own centre: the phase that its gradient writes before and after the centre
+    is taken back, as the balanced gradients of a refocused pathway do. `n_positions` positions cover all that the pulse
+    touches; explicit `positions_m` along the gradient are averaged with equal weights instead.
+
+    Returns:
+        Propagators of shape (E, P, d, d), and the weight of each position: its share of the slice thickness (1 for a
+        non-selective pulse, P = 1).
+    """
+    sliced = slice_of(interval)
+    if sliced is None:
+        positions_m, weight = torch.zeros(1, dtype=torch.float64), 1.0
+        strength = 0.0
+    elif positions_m is not None:
+        strength, weight = sliced.gradient_hz_per_m, 1.0 / positions_m.shape[0]
+    else:
+        strength = sliced.gradient_hz_per_m
+        pulsed = model.offset_hz[model.pulsed > 0]
+        low = (sliced.low_hz - float(pulsed.max() + members.b0_hz.max())) / strength
+        high = (sliced.high_hz - float(pulsed.min() + members.b0_hz.min())) / strength
+        step = (high - low) / n_positions
+        positions_m = low + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step
+        weight = step / sliced.thickness_m
+    n_e, n_p, d = members.size, positions_m.shape[0], model.order.shape[0]
+    b1, dwell_s = waveform_in_carrier_frame(interval)
+    offset_hz = members.b0_hz[:, None] + strength * positions_m - interval.carrier_hz
+    scaled = (members.b1_scale[:, None] * b1)[:, None, :].expand(-1, n_p, -1)
+    shape = (n_e * n_p, b1.shape[0])
+    u = pulse_propagator(
+        model,
+        scaled.reshape(shape) if n_e * n_p > 1 else scaled[0],
+        dwell_s,
+        offset_hz=offset_hz.reshape(-1),
+        j_step_s=j_step_s,
+    ).reshape(n_e, n_p, d, d)
+    vectors = model.eigenvectors.to(u.dtype)
+    u = vectors.mT @ u @ vectors
+    m = model.order[:, 0].to(torch.float64)
+    centre_s = interval.centre_s if interval.centre_s is not None else 0.5 * interval.duration_s
+    # Out of the carrier frame at the end of the pulse, and the gradient's phase about the centre taken back.
+    after = -interval.carrier_hz * interval.duration_s + strength * positions_m * (interval.duration_s - centre_s)
+    before = strength * positions_m * centre_s
+    phase = torch.exp(2j * math.pi * (after[:, None, None] * m[:, None] + before[:, None, None] * m[None, :]))
+    return u * phase, weight
