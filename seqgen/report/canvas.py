@@ -44,6 +44,8 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.08,
     "lines.linewidth": 1.2,
     "xtick.color": GREY,
     "xtick.labelcolor": INK,
@@ -124,7 +126,8 @@ def step_line(start_s: float, dwell_s: float, values: FloatArray) -> tuple[Float
     """Return (times in s, values) that draw a piecewise-constant waveform as one line.
 
     Up to 800 samples are drawn exactly. More are cut into at most 400 bins, each drawn by its smallest and largest
-    sample in the order they come: peaks and fast oscillations keep their height, nothing is aliased. NaN stays a gap.
+    sample in the order they come: peaks and fast oscillations keep their height, nothing is aliased. NaN stays a gap;
+    a constant needs two points.
 
     Args:
         start_s: Start of the first sample, s.
@@ -132,6 +135,8 @@ def step_line(start_s: float, dwell_s: float, values: FloatArray) -> tuple[Float
         values: Samples, shape (n,).
     """
     n = values.shape[0]
+    if np.all(values == values[0]) or np.all(np.isnan(values)):
+        return start_s + dwell_s * np.array([0.0, n]), np.array([values[0], values[0]])
     if n <= 2 * _LINE_BINS:
         edges = start_s + dwell_s * np.arange(n + 1)
         return np.repeat(edges, 2)[1:-1], np.repeat(values, 2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -56,11 +56,22 @@ def sequence_diagram(
     arrows = _echo_arrows(timeline, echo_times or {})
     lines = _channels(timeline, nucleus)
     window = _zoom_window(timeline, arrows)
+    overview = {"rf": 1.0, "gradients": 1.0, "gate": 0.4}
+    zoom = {"echoes": 0.55} if arrows else {}
+    zoom |= {"zoom_rf": 1.5, "phase": 1.0, "Gx": 0.8, "Gy": 0.8, "Gz": 0.8, "zoom_gate": 0.4}
     with canvas.figure_style():
-        figure = canvas.new_figure(9.2 if arrows else 8.8)
-        grid = figure.add_gridspec(2, 1, height_ratios=[2.6, 6.2])
-        _draw_overview(figure.add_subfigure(grid[0]), timeline, lines, window)
-        _draw_zoom(figure.add_subfigure(grid[1]), timeline, lines, window, arrows, nucleus)
+        figure = canvas.new_figure(9.0)
+        rows = figure.subplot_mosaic(
+            [[name] for name in (overview | zoom)], height_ratios=[*(overview | zoom).values()]
+        )
+        _share_time([rows[name] for name in overview], (0.0, timeline.duration_s))
+        _share_time([rows[name] for name in zoom], window)
+        _draw_overview(rows, timeline, lines, window)
+        _draw_zoom(rows, timeline, lines, window, nucleus)
+        if arrows:
+            _draw_arrows(rows["echoes"], arrows)
+        figure.align_ylabels([axes for name, axes in rows.items() if name != "echoes"])
+        figure.suptitle(timeline.name or "Sequence", x=0.01, ha="left", fontsize=10.5)
     return figure
 
 
@@ -146,57 +157,60 @@ def _marks(timeline: Timeline) -> list[_Mark]:
     ]
 
 
+def _share_time(rows: Sequence[Axes], window: tuple[float, float]) -> None:
+    """Give all rows the same time axis, labelled at the last one."""
+    for axes in rows:
+        axes.set_xlim(window[0] * 1e3, window[1] * 1e3)
+        axes.tick_params(labelbottom=axes is rows[-1])
+    rows[-1].set_xlabel("Time (ms)")
+
+
 def _draw_overview(
-    place: SubFigure, timeline: Timeline, lines: Mapping[str, _Line], window: tuple[float, float]
+    rows: Mapping[str, Axes], timeline: Timeline, lines: Mapping[str, _Line], window: tuple[float, float]
 ) -> None:
-    """Draw the whole shot: RF, gradients together, receiver gate."""
-    rf, gradients, gate = place.subplots(3, 1, sharex=True, height_ratios=[1.3, 1.1, 0.5])
-    _draw_amplitude(rf, lines["amplitude"])
-    rf.set_title(timeline.name or "Sequence", pad=6)
+    """Draw the whole shot: RF, gradients together, receiver gate; name the pulses that are not enlarged."""
+    _draw_amplitude(rows["rf"], lines["amplitude"])
     for name, colour in _AXIS_COLOURS.items():
-        gradients.plot(lines[name].time_ms, lines[name].value, color=colour, label=name)
-    gradients.set_ylim(*_symmetric([lines[name].value for name in _AXIS_COLOURS]))
-    gradients.set_ylabel("G (mT/m)")
-    gradients.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
-    _draw_gate(gate, timeline)
-    for axes in (rf, gradients, gate):
-        axes.axvspan(window[0] * 1e3, window[1] * 1e3, color=canvas.LIGHT, alpha=0.5, linewidth=0, zorder=0)
-    _name_pulses(rf, [m for m in _marks(timeline) if not window[0] * 1e3 <= m.time_ms <= window[1] * 1e3], timeline)
-    gate.set_xlim(0.0, timeline.duration_s * 1e3)
-    gate.set_xlabel("Time (ms); the shaded stretch is enlarged below")
-    place.align_ylabels([rf, gradients, gate])
+        rows["gradients"].plot(lines[name].time_ms, lines[name].value, color=colour, label=name, linewidth=0.9)
+    rows["gradients"].set_ylim(*_symmetric([lines[name].value for name in _AXIS_COLOURS]))
+    rows["gradients"].set_ylabel("G (mT/m)")
+    rows["gradients"].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
+    _draw_gate(rows["gate"], timeline)
+    others = [mark for mark in _marks(timeline) if not window[0] * 1e3 <= mark.time_ms <= window[1] * 1e3]
+    _mark_centres([rows["rf"]], others, timeline.duration_s)
+    if window != (0.0, timeline.duration_s):
+        for name in ("rf", "gradients", "gate"):
+            rows[name].axvspan(window[0] * 1e3, window[1] * 1e3, color=canvas.LIGHT, alpha=0.5, linewidth=0, zorder=0)
+        rows["gate"].set_xlabel("Time (ms); the shaded stretch is enlarged below")
 
 
 def _draw_zoom(
-    place: SubFigure,
+    rows: Mapping[str, Axes],
     timeline: Timeline,
     lines: Mapping[str, _Line],
     window: tuple[float, float],
-    arrows: Sequence[tuple[str, float, float]],
     nucleus: str,
 ) -> None:
-    """Draw excitation to readout: echo times, RF amplitude and phase, each gradient, receiver gate."""
-    ratios = [0.55 * bool(arrows) + 0.01, 1.5, 1.0, 0.8, 0.8, 0.8, 0.4]
-    rows = place.subplots(7, 1, sharex=True, height_ratios=ratios)
-    echoes, rf, phase, *gradients, gate = rows
-    _draw_arrows(echoes, arrows)
-    _draw_amplitude(rf, lines["amplitude"])
-    phase.plot(lines["phase"].time_ms, lines["phase"].value, color=canvas.PURPLE, label="phase", linewidth=0.9)
-    phase.set_ylabel("Phase (°)")
-    phase.set_ylim(-200, 200)
-    phase.set_yticks([-180, 0, 180])
-    limits = _symmetric([lines[name].value for name in _AXIS_COLOURS])
-    for axes, (name, colour) in zip(gradients, _AXIS_COLOURS.items(), strict=True):
-        _draw_gradient(axes, name, lines[name], colour, limits, nucleus)
-    _draw_gate(gate, timeline)
-    gate.set_xlim(window[0] * 1e3, window[1] * 1e3)
-    gate.set_xlabel("Time (ms)")
+    """Draw excitation to readout: RF amplitude and phase, each gradient, receiver gate."""
+    near = {name: _near(line, window) for name, line in lines.items()}
+    _draw_amplitude(rows["zoom_rf"], near["amplitude"])
+    rows["phase"].plot(near["phase"].time_ms, near["phase"].value, color=canvas.PURPLE, label="phase", linewidth=0.9)
+    rows["phase"].set_ylabel("Phase (°)")
+    rows["phase"].set_ylim(-200, 200)
+    rows["phase"].set_yticks([-180, 0, 180])
+    limits = _symmetric([near[name].value for name in _AXIS_COLOURS])
+    for name, colour in _AXIS_COLOURS.items():
+        _draw_gradient(rows[name], name, near[name], colour, limits, nucleus)
+    _draw_gate(rows["zoom_gate"], timeline)
     shown = [mark for mark in _marks(timeline) if window[0] * 1e3 <= mark.time_ms <= window[1] * 1e3]
-    for axes in (rf, phase):
-        for mark in shown:
-            axes.axvline(mark.time_ms, color=canvas.GREY, linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
-    _name_pulses(rf, shown, timeline, span_ms=(window[1] - window[0]) * 1e3)
-    place.align_ylabels(list(rows[1:]))
+    _mark_centres([rows["zoom_rf"], rows["phase"]], shown, window[1] - window[0])
+
+
+def _near(line: _Line, window: tuple[float, float]) -> _Line:
+    """Return the part of a line inside the window, with one point beyond either end."""
+    first = max(int(np.searchsorted(line.time_ms, window[0] * 1e3, "left")) - 1, 0)
+    last = int(np.searchsorted(line.time_ms, window[1] * 1e3, "right")) + 1
+    return _Line(time_ms=line.time_ms[first:last], value=line.value[first:last])
 
 
 def _draw_amplitude(axes: Axes, line: _Line) -> None:
@@ -212,7 +226,7 @@ def _draw_gradient(axes: Axes, name: str, line: _Line, colour: str, limits: tupl
     axes.fill_between(line.time_ms, line.value, color=colour, alpha=0.2, linewidth=0)
     axes.plot(line.time_ms, line.value, color=colour, label=name, linewidth=0.9)
     axes.set_ylim(*limits)
-    axes.set_ylabel(f"{name}\n(mT/m)")
+    axes.set_ylabel(f"{name} (mT/m)", fontsize=8.5)
     canvas.proportional_axis(axes, tesla_to_hz(1e-3, nucleus) * 1e-3, "kHz/m")
 
 
@@ -241,17 +255,18 @@ def _draw_arrows(axes: Axes, arrows: Sequence[tuple[str, float, float]]) -> None
         )
 
 
-def _name_pulses(axes: Axes, marks: Sequence[_Mark], timeline: Timeline, *, span_ms: float | None = None) -> None:
-    """Write the names of pulses above their centres, upright where they would run into each other."""
-    span_ms = span_ms or timeline.duration_s * 1e3
-    gaps = np.diff([mark.time_ms for mark in marks])
+def _mark_centres(rows: Sequence[Axes], marks: Sequence[_Mark], span_s: float) -> None:
+    """Mark pulse centres in all rows and name them above the first, upright where names would run into each other."""
+    times_ms = [mark.time_ms for mark in marks]
     widest = max((len(mark.name) for mark in marks), default=0)
-    crowded = gaps.size > 0 and float(gaps.min()) < span_ms * 0.0095 * widest
+    crowded = bool(np.any(np.diff(times_ms) < span_s * 1e3 * 0.0105 * widest))
     for mark in marks:
-        axes.annotate(
-            mark.name, (mark.time_ms, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 2),
+        rows[0].annotate(
+            mark.name, (mark.time_ms, 1.0), xycoords=rows[0].get_xaxis_transform(), xytext=(0, 2),
             textcoords="offset points", ha="center", va="bottom", rotation=90 if crowded else 0, fontsize=8.5,
         )  # fmt: skip
+        for axes in rows:
+            axes.axvline(mark.time_ms, color=canvas.GREY, linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
 
 
 def _symmetric(values: Sequence[FloatArray]) -> tuple[float, float]:

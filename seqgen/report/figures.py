@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.signal import zoom_fft
 
@@ -62,7 +62,7 @@ def pulse_figure(
         _draw_waveform(panels[0], panels[1], pulse, b1_hz, nucleus)
         ppm, flip_deg = _rf_spectrum(pulse, b1_hz, spectrometer_frequency_hz, reference_ppm, range_ppm)
         panels[2].plot(ppm, flip_deg, color=canvas.BLUE, label="RF spectrum")
-        panels[2].set_ylabel("RF spectrum (°,\nsmall-tip flip)")
+        panels[2].set_ylabel("RF spectrum\n(° at small tip)")
         panels[2].set_ylim(bottom=0)
         if response is not None:
             _draw_response(panels[3], response)
@@ -160,7 +160,7 @@ def drift_figure(
         upper.set_ylabel("Frequency (Hz)")
         lower.set_ylabel("Phase (°)")
         lower.set_xlabel("Transient")
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         figure.align_ylabels([upper, lower])
     return figure
@@ -207,11 +207,13 @@ def optimisation_figure(
         figure = canvas.new_figure(3.6)
         axes = figure.subplots()
         for index, (name, values) in enumerate(histories.items()):
-            colour = canvas.GREY if best is not None else (canvas.BLUE, canvas.VERMILLION, *canvas.CYCLE)[index % 7]
-            if name == best:
-                axes.plot(np.arange(values.size), values, color=canvas.BLUE, linewidth=1.8, label=name, zorder=3)
-            else:
-                axes.plot(np.arange(values.size), values, color=colour, linewidth=0.9, label=name)
+            colour, width = (canvas.BLUE, canvas.VERMILLION, *canvas.CYCLE)[index % 7], 1.2
+            if best is not None:
+                colour, width = (canvas.BLUE, 1.8) if name == best else (canvas.GREY, 0.8)
+            label = name if best in (None, name) else f"_{name}"
+            axes.plot(np.arange(values.size), values, color=colour, linewidth=width, label=label)
+        if best is not None and len(histories) > 1:
+            axes.plot([], [], color=canvas.GREY, linewidth=0.8, label="other starts")
         for index, (name, value) in enumerate(references.items()):
             dashes = ((5, 2), (1, 1.5), (6, 2, 1, 2))[index % 3]
             axes.axhline(value, color=canvas.VERMILLION, linestyle=(0, dashes), label=name)
@@ -219,7 +221,7 @@ def optimisation_figure(
         axes.set_xlabel("Iteration")
         axes.set_ylabel(loss_label)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
@@ -230,8 +232,8 @@ def _scale_loss(axes: Axes, values: list[FloatArray]) -> None:
     if drawn.min() <= 0 or drawn.max() < 3 * drawn.min():
         return
     axes.set_yscale("log")
-    decades = np.log10(drawn.max() / drawn.min())
-    subs = (1.0, 2.0, 5.0) if decades < 3 else (1.0,)
+    ratio = drawn.max() / drawn.min()
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if ratio < 10 else (1, 2, 5) if ratio < 1e3 else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -138,7 +138,7 @@ def fit_figure(
     cut = _cut(fit, shown)
     limits = _data_limits(cut)
     per_inch = (limits[1] - limits[0]) / _DATA_HEIGHT_IN
-    residual_in = max(0.5, 2.2 * float(np.abs(cut.data - cut.model).max()) / per_inch)
+    residual_in = max(0.7, 2.2 * float(np.abs(cut.data - cut.model).max()) / per_inch)
     stack_in = min(max(0.36 * len(fit.components), 0.8), 6.0)
     with canvas.figure_style():
         figure = canvas.new_figure(residual_in + _DATA_HEIGHT_IN + stack_in + 0.9)
@@ -218,7 +218,7 @@ def _draw_stack(axes: Axes, fit: FitCurves, height_in: float) -> None:
             textcoords="offset points", va="center", color=colour, fontweight="bold" if strong else "normal",
         )  # fmt: skip
     axes.set_yticks([])
-    axes.set_ylabel("Metabolites\n(one scale)")
+    axes.set_ylabel("Metabolites, one scale")
 
 
 def _stack_offsets(fit: FitCurves, height_in: float) -> list[float]:
@@ -229,7 +229,7 @@ def _stack_offsets(fit: FitCurves, height_in: float) -> list[float]:
     least = max(sum(spans), 1e-300) * 0.19 / height_in
     for values in fit.components.values():
         high, low = max(float(values.max()), 0.0), min(float(values.min()), 0.0)
-        offset = below - high
+        offset = below - high - 0.2 * least
         if offsets:
             offset = min(offset, offsets[-1] - least)
         offsets.append(offset)

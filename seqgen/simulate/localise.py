@@ -21,8 +21,8 @@ from seqgen.simulate.slices import Ensemble, ensemble, pulse_over_positions, sli
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval, Timeline
 
-DEFAULT_POSITIONS = 32
-"""Positions across everything a selective pulse touches (about two slice thicknesses)."""
+DEFAULT_POSITIONS_PER_SLICE = 24
+"""Positions in one slice thickness of a selective pulse."""
 
 _Future = frozenset[tuple[tuple[int, ...], complex]]
 
@@ -68,7 +68,7 @@ def prepare(
     members: Ensemble | None = None,
     *,
     time_zero_s: float | None = None,
-    n_positions: int = DEFAULT_POSITIONS,
+    positions_per_slice: int = DEFAULT_POSITIONS_PER_SLICE,
     positions_m: Tensor | None = None,
     j_step_s: float = RESULT_J_STEP_S,
     pathways: tuple[Pathway, ...] | None = None,
@@ -80,7 +80,7 @@ def prepare(
         model: The spin group at its field.
         members: Ensemble of field offsets and B1 scales; default one member on resonance.
         time_zero_s: Time to which states are brought; default the echo.
-        n_positions: Positions for each selective pulse, over everything it touches.
+        positions_per_slice: Positions in one slice thickness; they cover everything a selective pulse touches.
         positions_m: Explicit positions for every selective pulse, averaged with equal weights, m.
         j_step_s: See `pulse_propagator`.
         pathways: Pathways to keep; default those of `refocused_pathways`.
@@ -110,7 +110,12 @@ def prepare(
     pulses = []
     for _, interval in starts:
         u, weight = pulse_over_positions(
-            model, interval, members, n_positions=n_positions, positions_m=positions_m, j_step_s=j_step_s
+            model,
+            interval,
+            members,
+            positions_per_slice=positions_per_slice,
+            positions_m=positions_m,
+            j_step_s=j_step_s,
         )
         pulses.append(PreparedPulse(propagator=u, position_weight=weight))
     return PreparedShot(

@@ -12,7 +12,7 @@ from seqgen.simulate.rotation import accumulate, rotations
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval
 
-TOUCHED = 1e-4
+TOUCHED = 1e-3
 """A pulse acts on a spin where |b|^2 (its inversion probability) exceeds this."""
 
 
@@ -134,15 +134,15 @@ def pulse_over_positions(
     interval: Interval,
     members: Ensemble,
     *,
-    n_positions: int,
+    positions_per_slice: int,
     j_step_s: float,
     positions_m: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """Return the propagators of a pulse over ensemble and positions, in the eigenbasis of the free Hamiltonian.
 
     A selective pulse is refocused about its own centre: the phase that its gradient writes before and after the centre
-    is taken back, as the balanced gradients of a refocused pathway do. `n_positions` positions cover all that the pulse
-    touches; explicit `positions_m` along the gradient are averaged with equal weights instead.
+    is taken back, as the balanced gradients of a refocused pathway do. Positions cover all that the pulse touches,
+    `positions_per_slice` of them in one slice thickness; explicit `positions_m` along the gradient are averaged with equal weights instead.
 
     Returns:
         Propagators of shape (E, P, d, d), and the weight of each position: its share of the slice thickness (1 for a
@@ -159,6 +159,7 @@ def pulse_over_positions(
         pulsed = model.offset_hz[model.pulsed > 0]
         low = (sliced.low_hz - float(pulsed.max() + members.b0_hz.max())) / strength
         high = (sliced.high_hz - float(pulsed.min() + members.b0_hz.min())) / strength
+        n_positions = math.ceil((high - low) / sliced.thickness_m * positions_per_slice)
         step = (high - low) / n_positions
         positions_m = low + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step
         weight = step / sliced.thickness_m
