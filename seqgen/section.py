@@ -142,7 +142,7 @@ def _section(
         if key in given or key in skip:
             continue
         if key not in known:
-            problems.append(_unknown_key(key, child, node, list(known)))
+            problems.append(_unknown_key(key, child, node, [*known, *given, *skip], [field.name for field in wanted]))
         elif known[key][0] in written:
             first = written[known[key][0]][0]
             problems.append(f"{child.at}: '{child.path}' is '{first.path}' of line {first.line} again. Keep one.")
@@ -158,7 +158,7 @@ def _section(
         return None
     try:
         return cls(**given, **values)
-    except InputError as error:
+    except ValueError as error:
         problems.append(_refused(str(error), node, {name: child for name, (child, _) in written.items()}))
         return None
 
@@ -255,9 +255,10 @@ def _bad_value(node: Node, unit: Unit, error: Mapping[str, Any]) -> str:
         expected = f"{words} {unit.from_si(context[name]):g} {unit.label}".rstrip()
     elif kind == "literal_error":
         expected = context["expected"]
-    elif kind in ("too_long", "too_short", "missing"):
-        count = context.get("max_length", context.get("min_length"))
-        expected = "a longer list" if count is None else f"a list of {count} values"
+    elif kind == "too_long":
+        expected = f"a list of {context['max_length']} values"
+    elif kind in ("too_short", "missing"):
+        expected = f"a list of at least {context['min_length']} values" if context else "a longer list"
     else:
         expected = _EXPECTED.get(kind, error["msg"])
     remedy = ""
@@ -268,10 +269,10 @@ def _bad_value(node: Node, unit: Unit, error: Mapping[str, Any]) -> str:
     return f"{node.at}: {node.place} must be {expected}, but is {shown(node.value)}.{remedy}"
 
 
-def _unknown_key(key: str, child: Node, parent: Node, known: list[str]) -> str:
-    """Say which key is unknown, and which one may be meant."""
+def _unknown_key(key: str, child: Node, parent: Node, known: list[str], names: list[str]) -> str:
+    """Say which key is unknown, and which one may be meant; `known` has all spellings, `names` one of each."""
     near = get_close_matches(key, known, 1)
-    hint = f"nearest known: {near[0]}" if near else f"known: {', '.join(known)}"
+    hint = f"nearest known: {near[0]}" if near else f"known: {', '.join(names)}"
     return f"{child.at}: unknown key '{key}' in {parent.place}; {hint}"
 
 
@@ -283,10 +284,12 @@ def _missing_key(field_name: str, node: Node) -> str:
 
 
 def _refused(message: str, node: Node, written: Mapping[str, Node]) -> str:
-    """Place a dataclass's own complaint at the key it speaks of, and say how that key is spelled in the file."""
-    for name, child in written.items():
-        if re.search(rf"\b{name}\b", message):
-            key = child.path.rpartition(".")[2]
-            spelled = "" if key == name else f" Here '{key}' is {shown(child.value)}."
-            return f"{child.at}: in {node.place}: {message}{spelled}"
-    return f"{node.at}: in {node.place}: {message}"
+    """Place a dataclass's own complaint at the key it names first, and say how that key is spelled in the file."""
+    places = {match.start(): name for name in written if (match := re.search(rf"\b{name}\b", message))}
+    if not places:
+        return f"{node.at}: in {node.place}: {message}"
+    name = places[min(places)]
+    child = written[name]
+    key = child.path.rpartition(".")[2]
+    spelled = "" if key == name else f" Here '{key}' is {shown(child.value)}."
+    return f"{child.at}: in {node.place}: {message}{spelled}"

@@ -118,6 +118,8 @@ def shown(value: Any) -> str:
         return "empty"
     if isinstance(value, bool | ScalarBoolean):
         return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number beyond all bounds"
     if isinstance(value, CommentedSeq):
         text = f"[{', '.join(shown(item) for item in value[:8])}]"
     else:

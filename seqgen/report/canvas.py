@@ -79,16 +79,21 @@ def metabolite_colour(name: str, index: int) -> str:
     return COLOURS.get(name, CYCLE[index % len(CYCLE)])
 
 
-def reverse_ppm(axes: Axes, range_ppm: tuple[float, float]) -> None:
-    """Show `range_ppm` (low, high) with the higher shift on the left, and name the axis.
+def require_range(range_ppm: tuple[float, float]) -> None:
+    """Refuse a range of chemical shifts that does not rise.
 
     Raises:
-        InputError: If the range does not rise.
+        InputError: If it does not.
     """
-    low, high = range_ppm
-    if not low < high:
-        raise InputError(f"range_ppm must rise from low to high edge, but is {low} to {high}. Swap the two.")
-    axes.set_xlim(high, low)
+    if not range_ppm[0] < range_ppm[1]:
+        raise InputError(
+            f"range_ppm must rise from low to high edge, but is {range_ppm[0]} to {range_ppm[1]}. Swap the two."
+        )
+
+
+def reverse_ppm(axes: Axes, range_ppm: tuple[float, float]) -> None:
+    """Show `range_ppm` (low, high) with the higher shift on the left, and name the axis."""
+    axes.set_xlim(range_ppm[1], range_ppm[0])
     axes.set_xlabel("Chemical shift (ppm)")
 
 

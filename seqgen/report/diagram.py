@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from torch import Tensor
 
 from seqgen.axes import FloatArray
 from seqgen.errors import InputError
@@ -50,8 +48,8 @@ def sequence_diagram(
         nucleus: Nucleus whose gyromagnetic ratio turns Hz/m into mT/m.
 
     Raises:
-        InputError: If echo times are given but the shot has no excitation pulse, or one is not positive or ends
-            after the shot.
+        InputError: If a sample is not finite, or if echo times are given but the shot has no excitation pulse, or one
+            of them is not positive or ends after the shot.
     """
     arrows = _echo_arrows(timeline, echo_times or {})
     lines = _channels(timeline, nucleus)
@@ -75,12 +73,6 @@ def sequence_diagram(
     return figure
 
 
-def _numpy(values: Tensor) -> NDArray[np.generic]:
-    """Return a tensor's values on the CPU, cut from any graph."""
-    array: NDArray[np.generic] = values.detach().cpu().numpy()
-    return array
-
-
 def _channels(timeline: Timeline, nucleus: str) -> dict[str, _Line]:
     """Return the lines "amplitude" (Hz), "phase" (deg) and "Gx", "Gy", "Gz" (mT/m) over the whole shot."""
     pieces: dict[str, list[tuple[FloatArray, FloatArray]]] = {
@@ -88,8 +80,13 @@ def _channels(timeline: Timeline, nucleus: str) -> dict[str, _Line]:
     }
     mt_per_m = hz_to_tesla(1.0, nucleus) * 1e3
     for start_s, interval in zip(timeline.start_s, timeline.intervals, strict=True):
-        b1_hz = np.asarray(_numpy(interval.b1_hz), dtype=np.complex128)
-        gradient = np.asarray(_numpy(interval.gradient_hz_per_m), dtype=np.float64) * mt_per_m
+        b1_hz = np.asarray(interval.b1_hz.detach().cpu().numpy(), dtype=np.complex128)
+        gradient = np.asarray(interval.gradient_hz_per_m.detach().cpu().numpy(), dtype=np.float64) * mt_per_m
+        if not (np.isfinite(b1_hz).all() and np.isfinite(gradient).all()):
+            raise InputError(
+                f"Timeline {timeline.name!r}: the interval at {start_s * 1e3:.3f} ms holds NaN or infinite RF or "
+                "gradient samples, which cannot be drawn. Repair what made the timeline."
+            )
         values = {"amplitude": np.abs(b1_hz), "phase": canvas.phase_deg(b1_hz)}
         values |= {name: gradient[:, axis] for axis, name in enumerate(_AXIS_COLOURS)}
         for name, samples in values.items():

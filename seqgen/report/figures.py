@@ -53,7 +53,11 @@ def pulse_figure(
         window_ppm: Window to shade, ppm.
         response: Response curves of a simulation.
         nucleus: Nucleus whose gyromagnetic ratio turns Hz into uT.
+
+    Raises:
+        InputError: If the range does not rise, or the response holds arrays that do not fit together.
     """
+    canvas.require_range(range_ppm)
     b1_hz = np.asarray(pulse.b1_hz.detach().cpu().numpy(), dtype=np.complex128)
     with canvas.figure_style():
         rows = 3 if response is None else 4
@@ -125,7 +129,7 @@ def _draw_response(axes: Axes, response: ResponseCurves) -> None:
     for index, (name, values) in enumerate(response.curves.items()):
         axes.plot(response.ppm, values, label=name, color=(canvas.BLUE, canvas.VERMILLION, *canvas.CYCLE)[index % 7])
     axes.set_ylabel(response.label)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(loc="best")
 
 
 def drift_figure(

@@ -98,8 +98,9 @@ def _within(ppm: FloatArray, range_ppm: tuple[float, float], where: str) -> NDAr
     """Return which points lie in the range.
 
     Raises:
-        InputError: If fewer than two do.
+        InputError: If fewer than two do, or the range does not rise.
     """
+    canvas.require_range(range_ppm)
     shown = (ppm >= range_ppm[0]) & (ppm <= range_ppm[1])
     if shown.sum() < 2:
         raise InputError(
@@ -188,17 +189,9 @@ def _draw_data(axes: Axes, fit: FitCurves, limits: tuple[float, float], signal_l
     axes.plot(fit.ppm, fit.data, color=canvas.GREY, linewidth=0.9, label="data")
     axes.plot(fit.ppm, fit.model, color=canvas.INK, linewidth=1.3, label="fit")
     axes.plot(fit.ppm, fit.baseline, color=canvas.GREEN, linewidth=1.0, linestyle=(0, (5, 2)), label="baseline")
-    for index, name in enumerate(name for name in fit.highlighted if name in fit.components):
-        colour = canvas.metabolite_colour(name, index)
-        axes.fill_between(
-            fit.ppm,
-            fit.baseline,
-            fit.baseline + fit.components[name],
-            color=colour,
-            alpha=0.35,
-            linewidth=0,
-            label=name,
-        )
+    for name, colour in _highlights(fit).items():
+        top = fit.baseline + fit.components[name]
+        axes.fill_between(fit.ppm, fit.baseline, top, color=colour, alpha=0.35, linewidth=0, label=name)
     axes.set_ylim(*limits)
     axes.set_ylabel(signal_label)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -207,18 +200,25 @@ def _draw_data(axes: Axes, fit: FitCurves, limits: tuple[float, float], signal_l
 def _draw_stack(axes: Axes, fit: FitCurves, height_in: float) -> None:
     """Draw the metabolites one below the other on a common scale, each line shifted by its own offset."""
     offsets = _stack_offsets(fit, height_in)
-    for index, (name, values) in enumerate(fit.components.items()):
-        strong = name in fit.highlighted
-        colour = canvas.metabolite_colour(name, index) if strong else canvas.INK
-        axes.plot(fit.ppm, values + offsets[index], color=colour, linewidth=1.4 if strong else 0.9, label=name)
+    highlights = _highlights(fit)
+    for offset, (name, values) in zip(offsets, fit.components.items(), strict=True):
+        strong = name in highlights
+        colour = highlights.get(name, canvas.INK)
+        axes.plot(fit.ppm, values + offset, color=colour, linewidth=1.4 if strong else 0.9, label=name)
         if strong:
-            axes.fill_between(fit.ppm, offsets[index], values + offsets[index], color=colour, alpha=0.3, linewidth=0)
+            axes.fill_between(fit.ppm, offset, values + offset, color=colour, alpha=0.3, linewidth=0)
         axes.annotate(
-            name, (1.0, offsets[index]), xycoords=axes.get_yaxis_transform(), xytext=(6, 0),
-            textcoords="offset points", va="center", color=colour, fontweight="bold" if strong else "normal",
+            name, (1.0, offset), xycoords=axes.get_yaxis_transform(), xytext=(6, 0), textcoords="offset points",
+            va="center", color=colour, fontweight="bold" if strong else "normal",
         )  # fmt: skip
     axes.set_yticks([])
     axes.set_ylabel("Metabolites, one scale")
+
+
+def _highlights(fit: FitCurves) -> dict[str, str]:
+    """Return the highlighted components that exist, with their colours."""
+    names = [name for name in fit.highlighted if name in fit.components]
+    return {name: canvas.metabolite_colour(name, index) for index, name in enumerate(names)}
 
 
 def _stack_offsets(fit: FitCurves, height_in: float) -> list[float]:

@@ -53,20 +53,21 @@ class RfEvent:
     @property
     def duration_s(self) -> float:
         """Duration of the shape, s."""
-        return self.shape_hz.shape[0] * self.dwell_s
+        return self.shape_hz.size * self.dwell_s
 
     @property
     def flip_angle_rad(self) -> float:
         """Flip angle on resonance with the carrier, 2 pi |integral of the shape|, rad (not for frequency sweeps)."""
-        return 2 * math.pi * float(abs(self.shape_hz.sum())) * self.dwell_s
+        return 2 * math.pi * abs(complex(self.shape_hz.sum())) * self.dwell_s
 
     def played_hz(self) -> ComplexVector:
         """Return b1 in the frame of the spectrometer frequency, Hz: shape exp(i (phase + 2 pi f t)).
 
         t counts from the start of the shape, the convention of Pulseq and PyPulseq.
         """
-        t_s = (np.arange(self.shape_hz.shape[0]) + 0.5) * self.dwell_s
-        return self.shape_hz * np.exp(1j * (self.phase_rad + 2 * math.pi * self.frequency_hz * t_s))
+        t_s = (np.arange(self.shape_hz.size) + 0.5) * self.dwell_s
+        played: ComplexVector = self.shape_hz * np.exp(1j * (self.phase_rad + 2 * math.pi * self.frequency_hz * t_s))
+        return played
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import NoReturn
 from seqgen.errors import InputError
 from seqgen.provenance import sha256_bytes
 
-MAX_FILE_BYTES = 128 * 2**20
+MAX_FILE_BYTES = 32 * 2**20
 """Largest file read. Hours of spectroscopy fit into a few megabytes."""
 _SECTIONS = ("VERSION", "DEFINITIONS", "BLOCKS", "RF", "GRADIENTS", "TRAP", "ADC", "EXTENSIONS", "SHAPES", "SIGNATURE")
 _EXTENSION = re.compile(r"extension\s+([A-Za-z_]+)\s+(\d{1,9})")

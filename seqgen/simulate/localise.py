@@ -79,7 +79,7 @@ def prepare(
         shots: The shots of one phase cycle (see `refocused_pathways`); the first is simulated.
         model: The spin group at its field.
         members: Ensemble of field offsets and B1 scales; default one member on resonance.
-        time_zero_s: Time to which states are brought; default the echo.
+        time_zero_s: Time to which states are brought; default the echo, of a plain FID the end of its pulse.
         positions_per_slice: Positions in one slice thickness; they cover everything a selective pulse touches.
         positions_m: Explicit positions for every selective pulse, averaged with equal weights, m.
         j_step_s: See `pulse_propagator`.
@@ -101,7 +101,7 @@ def prepare(
     ends = [start + interval.duration_s for start, interval in starts]
     delays = [begin - end for end, (begin, _) in zip(ends, starts[1:], strict=False)] + [zero - ends[-1]]
     if not echo.is_echo and time_zero_s is None:
-        delays[-1] = 0.0
+        zero, delays[-1] = ends[-1], 0.0
     if delays[-1] < -1e-9:
         raise InputError(
             f"Time zero {zero * 1e3:.4g} ms lies before the end of the last pulse {ends[-1] * 1e3:.4g} ms of timeline "

@@ -33,7 +33,8 @@ class Pathway:
     orders: tuple[int, ...]
     """Coherence order after each pulse, ending in -1."""
     cycle_weight: complex
-    """Mean over the phase cycle: 1 passes, 0 is cancelled."""
+    """Mean over the phase cycle, receiver phases included, relative to the first shot's pulses: of size 1 it passes, 0
+    it is cancelled."""
     transfer: float
     """Size of the transfer for an isolated spin on resonance in the slice: products of |d(flip angle)|, 0 to 1."""
     residual_moment_per_m: float
@@ -81,7 +82,7 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
         )
     moments = moments_between_centres(first)
     phases = [_relative_phases(shot, first) for shot in shots]
-    transfers = [_transfer(_flip_angle_rad(interval)) for _, interval in pulses]
+    transfers = [_transfer(interval) for _, interval in pulses]
     times = [time for time, _ in pulses]
     found = []
     for head in itertools.product(orders, repeat=len(pulses) - 1):
@@ -147,7 +148,7 @@ def moments_between_centres(timeline: Timeline) -> Tensor:
 
 
 def _relative_phases(shot: Timeline, reference: Timeline) -> tuple[list[float], float]:
-    """Return (phase of every pulse, phase of the receiver) of a shot relative to the reference shot, rad."""
+    """Return (phase of every pulse relative to the reference shot, phase of the receiver), rad."""
     if len(shot.pulses()) != len(reference.pulses()):
         raise InputError(
             f"Shots {shot.name!r} and {reference.name!r} of one phase cycle have {len(shot.pulses())} and "
@@ -157,7 +158,7 @@ def _relative_phases(shot: Timeline, reference: Timeline) -> tuple[list[float], 
         cmath.phase(complex((mine.b1_hz * other.b1_hz.conj()).sum()))
         for (_, mine), (_, other) in zip(shot.pulses(), reference.pulses(), strict=True)
     ]
-    return pulse_phases, shot.readouts()[0][1].phase_rad - reference.readouts()[0][1].phase_rad
+    return pulse_phases, shot.readouts()[0][1].phase_rad
 
 
 def _flip_angle_rad(interval: Interval) -> float:
@@ -167,8 +168,14 @@ def _flip_angle_rad(interval: Interval) -> float:
     return min(math.pi, 2 * math.pi * float(peak) * interval.dwell_s)
 
 
-def _transfer(flip_rad: float) -> list[list[float]]:
-    """Return |d^1(flip)| between coherence orders -1, 0, +1 (rows: before, columns: after)."""
+def _transfer(interval: Interval) -> list[list[float]]:
+    """Return |d^1(flip)| between coherence orders -1, 0, +1 (rows: before, columns: after).
+
+    A suppression or editing pulse is meant to leave the signal's order as it is: that counts as 1.
+    """
+    flip_rad = _flip_angle_rad(interval)
     c, s = math.cos(flip_rad), abs(math.sin(flip_rad)) / math.sqrt(2)
     same, swap = (1 + c) / 2, (1 - c) / 2
+    if interval.use in ("preparation", "saturation"):
+        return [[1.0, s, swap], [s, 1.0, s], [swap, s, 1.0]]
     return [[same, s, swap], [s, abs(c), s], [swap, s, same]]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -79,6 +80,7 @@ def response(interval: Interval, offset_hz: Tensor) -> Tensor:
     return b.abs() ** 2
 
 
+@lru_cache(maxsize=64)
 def slice_of(interval: Interval) -> Slice | None:
     """Return the slice that a pulse selects, or None if no gradient is on.
 
@@ -99,7 +101,7 @@ def slice_of(interval: Interval) -> Slice | None:
     strength = float(gradient[0].norm())
     b1, dwell_s = waveform_in_carrier_frame(interval)
     reach_hz = min(0.5 / dwell_s, 60.0 / interval.duration_s)
-    grid = torch.linspace(-reach_hz, reach_hz, 4001, dtype=torch.float64) + interval.carrier_hz
+    grid = torch.linspace(-reach_hz, reach_hz, 2001, dtype=torch.float64) + interval.carrier_hz
     b2 = response(interval, grid)
     profile = torch.sqrt(4 * b2 * (1 - b2).clamp(min=0)) if interval.use == "excitation" else b2
     touched = torch.nonzero(b2 > TOUCHED)[:, 0]

@@ -126,9 +126,7 @@ def average(data: MRSData, *, time: str) -> MRSData:
     count = data.fid.shape[axis]
     dims = tuple(tag for tag in data.dims if tag != "DIM_DYN")
     details = f"mean of {count} transients"
-    return with_step(
-        data, data.fid.mean(axis=axis), method="Signal averaging", details=details, time=time, dims=dims
-    )
+    return with_step(data, data.fid.mean(axis=axis), method="Signal averaging", details=details, time=time, dims=dims)
 
 
 def _register(
@@ -145,7 +143,6 @@ def _register(
     near = np.abs(axis_hz) <= max_drift_hz
     power = np.abs(np.fft.fft(product, n_fine, axis=0)[near])
     frequency = axis_hz[near][power.argmax(axis=0)]
-    # Time from the middle of the data: f and phi hardly disturb one another.
     t = time_axis_s(product.shape[0], dwell_s)[:, None]
     limit_hz = axis_hz[1]
     for _ in range(_NEWTON_STEPS):

@@ -1,9 +1,9 @@
 r"""Coil combination that maximises the signal-to-noise ratio.
 
-A signal s(t) reaches coil c as S_c s(t) + n_c(t) with noise covariance C. The best combination is w^H x with
-w proportional to C^-1 S (Roemer et al., Magn Reson Med 16:192 (1990), doi:10.1002/mrm.1910160203), SNR^2 = S^H C^-1 S; for
-uncorrelated noise the weights are signal/noise^2. S is the first left singular vector of the whitened signals
-(Rodgers & Robson, Magn Reson Med 63:881 (2010), doi:10.1002/mrm.22230).
+A signal s(t) reaches coil c as S_c s(t) + n_c(t) with noise covariance C. The best combination is w^H x with w
+proportional to C^-1 S (Roemer et al., Magn Reson Med 16:192 (1990), doi:10.1002/mrm.1910160203); its SNR^2 is
+|s|^2 S^H C^-1 S. For uncorrelated noise the weights are signal/noise^2. S is the first left singular vector of the
+whitened signals (Rodgers & Robson, Magn Reson Med 63:881 (2010), doi:10.1002/mrm.22230).
 """
 
 import numpy as np

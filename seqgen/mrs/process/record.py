@@ -19,9 +19,7 @@ Method = Literal[
 """Words of Near et al., NMR Biomed 34:e4257 (2021), doi:10.1002/nbm.4257."""
 
 
-def with_step(
-    data: MRSData, fid: ComplexArray, *, method: Method, details: str, time: str, **changes: Any
-) -> MRSData:
+def with_step(data: MRSData, fid: ComplexArray, *, method: Method, details: str, time: str, **changes: Any) -> MRSData:
     """Return the data with a new FID and one more ProcessingApplied entry.
 
     Args:

@@ -1,0 +1,399 @@
+"""The tables of data/: spin systems, relaxation, concentrations, macromolecules and scanners, with their sources."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from seqgen.errors import InputError
+from seqgen.model.macromolecules import MacromoleculePeak
+from seqgen.scanner import Scanner
+from seqgen.section import validate_section
+from seqgen.spin.system import Relaxation, SpinGroup, SpinSystem
+from seqgen.yamlfile import parse_yaml, read_yaml, require_schema_version
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+"""Layout of the tables."""
+Certainty = Literal["read", "recalled", "own"]
+"""How a value is known: read in its source; recalled and unchecked; own assumption or arithmetic."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Citation:
+    """Where values come from."""
+
+    citation: str
+    """The full citation."""
+    certainty: Certainty
+    """How the citation is known."""
+    note: str = ""
+    """What to know about it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sourced:
+    """A value with its source; the unit is that of the table (SI after reading)."""
+
+    value: float
+    """The value to use."""
+    low: float | None = None
+    """Low end of what the sources give."""
+    high: float | None = None
+    """High end of what the sources give."""
+    sd: float | None = None
+    """Standard deviation between studies."""
+    n: int | None = None
+    """Number of studies."""
+    certainty: Certainty = "own"
+    """How the value (or its range) is known."""
+    source: tuple[str, ...] = ()
+    """Keys of the table of sources."""
+    note: str = ""
+    """What to know about it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RelaxationRow:
+    """Relaxation times of a molecule at a field; None: not in the table."""
+
+    t1_s: Sourced | None = None
+    """Longitudinal relaxation time, s."""
+    t2_s: Sourced | None = None
+    """Transverse relaxation time, s."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Tissue:
+    schema_version: int
+    sources: dict[str, Citation]
+    relaxation: dict[str, dict[str, RelaxationRow]]
+    concentrations_mm: dict[str, Sourced]
+    pure_water_mm: Sourced
+    water_content: dict[str, Sourced]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _GroupRow:
+    name: str
+    shift_ppm: dict[str, float]
+    j_hz: tuple[tuple[str, str, float], ...] = ()
+    multiplier: float = 1.0
+    heteronuclei: dict[str, str] = field(default_factory=dict)
+    certainty: Certainty = "own"
+    source: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _SystemRow:
+    groups: tuple[_GroupRow, ...]
+    full_name: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _SpinTable:
+    schema_version: int
+    spin_systems: dict[str, _SystemRow]
+    sources: dict[str, Citation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _PeakRow:
+    name: str
+    shift_ppm: float
+    amplitude: float
+    fwhm_ppm: float | None = None
+    fwhm_hz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _PeakModel:
+    peaks: tuple[_PeakRow, ...]
+    spectrometer_frequency_hz: float | None = None
+    certainty: Certainty = "own"
+    source: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _MacromoleculeTable:
+    schema_version: int
+    sources: dict[str, Citation]
+    models: dict[str, _PeakModel]
+    t1_3t_s: Sourced
+    t2_3t_s: dict[str, Sourced]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ScannerRow:
+    vendor: str
+    b0_nominal_t: Sourced
+    max_gradient_t_per_m: Sourced
+    max_slew_t_per_m_per_s: Sourced
+    b1_max_t: Sourced
+    rf_raster_s: Sourced
+    gradient_raster_s: Sourced
+    adc_raster_s: Sourced
+    block_raster_s: Sourced
+    rf_dead_time_s: Sourced
+    rf_ringdown_s: Sourced
+    adc_dead_time_s: Sourced
+    adc_samples_divisor: Sourced
+    adc_samples_max: Sourced
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ScannerTable:
+    schema_version: int
+    scanners: dict[str, _ScannerRow]
+    sources: dict[str, Citation] = field(default_factory=dict)
+
+
+def _builtin(cls: type[T], name: str) -> T:
+    """Return a table of the installed package `seqgen_data`."""
+    root = parse_yaml(files("seqgen_data").joinpath(name).read_text(encoding="utf-8"), f"seqgen_data/{name}")
+    require_schema_version(root, SCHEMA_VERSION)
+    return validate_section(cls, root)
+
+
+@cache
+def _spins() -> _SpinTable:
+    return _builtin(_SpinTable, "spin_systems.yaml")
+
+
+@cache
+def _tissue() -> _Tissue:
+    return _builtin(_Tissue, "tissue.yaml")
+
+
+@cache
+def _macromolecules() -> _MacromoleculeTable:
+    return _builtin(_MacromoleculeTable, "macromolecules.yaml")
+
+
+@cache
+def _scanners() -> _ScannerTable:
+    return _builtin(_ScannerTable, "scanners.yaml")
+
+
+def _user_table(cls: type[T], path: Path) -> T:
+    """Return a table from a user's file."""
+    root = read_yaml(path)
+    require_schema_version(root, SCHEMA_VERSION)
+    return validate_section(cls, root)
+
+
+def spin_system(name: str, extra: Path | None = None) -> SpinSystem:
+    """Return the spin system of a metabolite.
+
+    Args:
+        name: For example "Glu" (see `spin_system_names`).
+        extra: A user's file in the layout of data/spin_systems.yaml; its metabolites come first.
+
+    Raises:
+        InputError: If the name is in neither table (naming the nearest known), or the user's file is wrong.
+    """
+    own = _spins()
+    if extra is not None:
+        users = _user_table(_SpinTable, extra)
+        if name in users.spin_systems:
+            sources = {**own.sources, **users.sources}
+            return _spin_system(name, users.spin_systems[name], sources, str(extra))
+    if name in own.spin_systems:
+        return _spin_system(name, own.spin_systems[name], own.sources, "seqgen_data/spin_systems.yaml")
+    where = "data/spin_systems.yaml" + (f" or {extra}" if extra is not None else "")
+    known = spin_system_names(extra)
+    raise InputError(
+        f"Unknown metabolite {name!r}: not in {where}. {_nearest(name, known)} "
+        "Correct the name, or give its shifts and couplings in a file of your own (spin_systems_file)."
+    )
+
+
+def spin_system_names(extra: Path | None = None) -> tuple[str, ...]:
+    """Return the names of all spin systems in the table, then those that a user's file adds."""
+    names = dict.fromkeys(_spins().spin_systems)
+    if extra is not None:
+        names.update(dict.fromkeys(_user_table(_SpinTable, extra).spin_systems))
+    return tuple(names)
+
+
+def _spin_system(name: str, row: _SystemRow, sources: Mapping[str, Citation], file: str) -> SpinSystem:
+    """Return a row of the table as a spin system."""
+    keys = dict.fromkeys(key for group in row.groups for key in group.source)
+    return SpinSystem(
+        name=name,
+        groups=tuple(_spin_group(group, f"{file}: {name}") for group in row.groups),
+        full_name=row.full_name,
+        sources=tuple(_cited(key, sources, f"{file}: {name}") for key in keys),
+    )
+
+
+def _spin_group(row: _GroupRow, where: str) -> SpinGroup:
+    """Return a row of the table as a spin group; a heteronucleus has no shift of its own (0.0 stands in)."""
+    labels = (*row.shift_ppm, *row.heteronuclei)
+    if len(set(labels)) < len(labels):
+        raise InputError(f"{where}, group {row.name!r}: a spin stands in shift_ppm and in heteronuclei. Keep one.")
+    j_hz = [[0.0] * len(labels) for _ in labels]
+    pairs = set()
+    for first, second, coupling_hz in row.j_hz:
+        unknown = [label for label in (first, second) if label not in labels]
+        if unknown:
+            raise InputError(
+                f"{where}, group {row.name!r}: j_hz couples {unknown[0]!r}, which is no spin of the group; "
+                f"its spins are {', '.join(labels)}."
+            )
+        if first == second or frozenset((first, second)) in pairs:
+            raise InputError(f"{where}, group {row.name!r}: j_hz must state [{first}, {second}] once, of two spins.")
+        pairs.add(frozenset((first, second)))
+        j, k = labels.index(first), labels.index(second)
+        j_hz[j][k] = j_hz[k][j] = coupling_hz
+    return SpinGroup(
+        name=row.name,
+        labels=labels,
+        shift_ppm=(*row.shift_ppm.values(), *(0.0 for _ in row.heteronuclei)),
+        j_hz=tuple(tuple(line) for line in j_hz),
+        multiplier=row.multiplier,
+        nuclei=("1H",) * len(row.shift_ppm) + tuple(row.heteronuclei.values()),
+    )
+
+
+def scanner(name_or_path: str | Path) -> Scanner:
+    """Return a scanner profile by its name in data/scanners.yaml, or from a user's file with one profile.
+
+    Raises:
+        InputError: If the name is unknown (listing the known ones) or the file is wrong.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
+        profiles = _user_table(_ScannerTable, Path(text)).scanners
+        if len(profiles) != 1:
+            raise InputError(f"{text}: 'scanners' must hold one profile, but holds {len(profiles)}. Keep one.")
+        text = next(iter(profiles))
+    else:
+        profiles = _scanners().scanners
+    if text not in profiles:
+        raise InputError(
+            f"Unknown scanner {text!r}; data/scanners.yaml has {', '.join(profiles)}. "
+            "Take one of these, or give the path of a profile of your own (.yaml)."
+        )
+    return _scanner(text, profiles[text])
+
+
+def _scanner(name: str, row: _ScannerRow) -> Scanner:
+    """Return a row of the table as a scanner profile."""
+    values: dict[str, Any] = {item.name: getattr(row, item.name).value for item in fields(row) if item.name != "vendor"}
+    for count in ("adc_samples_divisor", "adc_samples_max"):
+        values[count] = round(values[count])
+    return Scanner(name=name, vendor=row.vendor, **values)
+
+
+def relaxation_row(name: str, field: str) -> RelaxationRow:
+    """Return T1 and T2 of a molecule with ranges and sources; `field` is "3t", "7t" or "9.4t".
+
+    Raises:
+        InputError: If the field or the molecule is not in the table: nothing is filled in silently.
+    """
+    tables = _tissue().relaxation
+    if field not in tables:
+        raise InputError(f"No relaxation table at {field!r}; there are {', '.join(tables)}.")
+    rows = tables[field]
+    if name not in rows:
+        raise InputError(
+            f"No relaxation times of {name!r} at {field} in data/tissue.yaml; known: {', '.join(rows)}. "
+            "State t1 and t2 yourself."
+        )
+    return rows[name]
+
+
+def relaxation(name: str, field: str) -> Relaxation:
+    """Return T1 and T2 of a molecule, s; `field` is "3t", "7t" or "9.4t". Of NAA and Cr: their CH3.
+
+    Water is `water_GM`, `water_WM`, `water_CSF`.
+
+    Raises:
+        InputError: If the molecule is not in the table or one of its times is not: nothing is filled in silently.
+    """
+    row = relaxation_row(name, field)
+    if row.t1_s is None or row.t2_s is None:
+        lacking = "T1" if row.t1_s is None else "T2"
+        raise InputError(f"data/tissue.yaml has no {lacking} of {name!r} at {field}. State t1 and t2 yourself.")
+    return Relaxation(t1_s=row.t1_s.value, t2_s=row.t2_s.value)
+
+
+def concentration_mm(name: str) -> float:
+    """Return the concentration of a metabolite in the adult brain, mM (mean over studies).
+
+    Raises:
+        InputError: If it is not in the table.
+    """
+    rows = _tissue().concentrations_mm
+    if name not in rows:
+        raise InputError(f"No brain concentration of {name!r} in data/tissue.yaml; known: {', '.join(rows)}.")
+    return rows[name].value
+
+
+def water_concentration_mm(tissue: str) -> float:
+    """Return the concentration of MR-visible water, mM, in "GM", "WM", "CSF", or of "pure" water.
+
+    Raises:
+        InputError: If the tissue is not in the table.
+    """
+    table = _tissue()
+    if tissue == "pure":
+        return table.pure_water_mm.value
+    if tissue not in table.water_content:
+        raise InputError(f"No water content of {tissue!r}; known: pure, {', '.join(table.water_content)}.")
+    return table.pure_water_mm.value * table.water_content[tissue].value
+
+
+def macromolecule_models() -> tuple[str, ...]:
+    """Return the names of the macromolecule models."""
+    return tuple(_macromolecules().models)
+
+
+def macromolecule_peaks(model: str) -> tuple[MacromoleculePeak, ...]:
+    """Return the Gaussian peaks of a macromolecule model, widths in ppm.
+
+    Raises:
+        InputError: If the model is unknown.
+    """
+    models = _macromolecules().models
+    if model not in models:
+        raise InputError(f"Unknown macromolecule model {model!r}; known: {', '.join(models)}, or none.")
+    return tuple(_peak(row, models[model]) for row in models[model].peaks)
+
+
+def macromolecule_relaxation() -> tuple[Sourced, dict[str, Sourced]]:
+    """Return T1, and T2 of the peaks of Landheer 2020, of macromolecules at 3 T, s, with ranges and sources."""
+    return _macromolecules().t1_3t_s, _macromolecules().t2_3t_s
+
+
+def _peak(row: _PeakRow, model: _PeakModel) -> MacromoleculePeak:
+    """Return a row of the table as a peak; a width in Hz belongs to the model's spectrometer frequency."""
+    fwhm_ppm = row.fwhm_ppm
+    if fwhm_ppm is None and row.fwhm_hz is not None and model.spectrometer_frequency_hz is not None:
+        fwhm_ppm = row.fwhm_hz / model.spectrometer_frequency_hz * 1e6
+    if fwhm_ppm is None:
+        raise InputError(f"Macromolecule peak {row.name!r} needs fwhm_ppm, or fwhm_hz at the model's frequency.")
+    return MacromoleculePeak(name=row.name, shift_ppm=row.shift_ppm, fwhm_ppm=fwhm_ppm, amplitude=row.amplitude)
+
+
+def _cited(key: str, sources: Mapping[str, Citation], where: str) -> str:
+    """Return the citation of a key; one that is not `read` says so."""
+    if key not in sources:
+        raise InputError(f"{where}: source {key!r} is not in the table of sources: {', '.join(sources)}. Add it.")
+    entry = sources[key]
+    return entry.citation + ("" if entry.certainty == "read" else f" ({entry.certainty}, unchecked)")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the nearest known names, whatever their case."""
+    by_lower = {entry.lower(): entry for entry in known}
+    near = [by_lower[entry] for entry in get_close_matches(name.lower(), list(by_lower), 3)]
+    return f"Nearest known: {', '.join(near)}." if near else f"Known: {', '.join(by_lower.values())}."

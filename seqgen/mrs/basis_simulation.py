@@ -1,0 +1,111 @@
+"""Basis sets simulated from the very `.seq` file that was played."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqgen.errors import InputError
+from seqgen.mrs.basis import Basis
+from seqgen.mrs.readouts import Readouts, describe_readouts, split_shots
+from seqgen.provenance import Progress, Provenance
+from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.reader import SeqFile
+from seqgen.seqfile.shots import shots
+from seqgen.simulate.acquire import fid
+from seqgen.simulate.molecule import molecule_lines
+from seqgen.simulate.pathways import principal_echo
+from seqgen.spin.system import SpinSystem
+from seqgen.timeline import Timeline
+
+
+def frequency_and_reference(seq: SeqFile) -> tuple[float, float]:
+    """Return (spectrometer frequency in Hz, ppm at that frequency) that seqgen wrote into a file.
+
+    Raises:
+        InputError: If the file does not state them.
+    """
+    found = [seq.definition_numbers(key) for key in ("seqgen_spectrometer_frequency_hz", "seqgen_reference_ppm")]
+    frequency_hz, reference_ppm = found
+    if frequency_hz is None or reference_ppm is None:
+        raise InputError(
+            f"{seq.name} does not state seqgen_spectrometer_frequency_hz and seqgen_reference_ppm in [DEFINITIONS], so "
+            "it cannot be simulated at the frequency it is meant for. Give both with --spectrometer-frequency-mhz and "
+            "--water-shift-ppm."
+        )
+    return frequency_hz[0], reference_ppm[0]
+
+
+def simulate_basis(
+    seq: SeqFile,
+    systems: Mapping[str, SpinSystem],
+    *,
+    spectrometer_frequency_hz: float,
+    reference_ppm: float,
+    provenance: Provenance,
+    progress: Progress | None = None,
+) -> Basis:
+    """Simulate every metabolite through the metabolite shots of a file.
+
+    Args:
+        seq: The file.
+        systems: Metabolites by name.
+        spectrometer_frequency_hz: Spectrometer frequency, Hz.
+        reference_ppm: Chemical shift at that frequency (water), ppm.
+        provenance: What the basis is made from.
+        progress: Called after each metabolite.
+
+    Returns:
+        FIDs without relaxation and without linewidth, sampled as converted data are (from the sample nearest the echo).
+    """
+    all_shots = shots(seq)
+    readouts = describe_readouts(seq, split_shots(all_shots, None)[0])
+    cycle = phase_cycle(all_shots)
+    columns = []
+    for done, system in enumerate(systems.values(), 1):
+        columns.append(
+            simulate_fid(
+                cycle, readouts, system, spectrometer_frequency_hz=spectrometer_frequency_hz, reference_ppm=reference_ppm
+            )
+        )
+        if progress is not None:
+            progress(done, len(systems))
+    return Basis(
+        names=tuple(systems),
+        fid=np.stack(columns, 1),
+        dwell_s=readouts.dwell_s,
+        spectrometer_frequency_hz=spectrometer_frequency_hz,
+        reference_ppm=reference_ppm,
+        te_s=principal_echo(cycle).te_s,
+        seq_name=seq.name,
+        provenance=provenance,
+    )
+
+
+def simulate_fid(
+    cycle: Sequence[Timeline],
+    readouts: Readouts,
+    system: SpinSystem,
+    *,
+    spectrometer_frequency_hz: float,
+    reference_ppm: float,
+) -> NDArray[np.complex128]:
+    """Return the undamped FID of one molecule at the sample times of converted data, shape (n_samples,).
+
+    Args:
+        cycle: The shots of one phase cycle.
+        readouts: What the file says of their readouts; the samples that a conversion cuts are left out.
+        system: The molecule.
+        spectrometer_frequency_hz: Spectrometer frequency, Hz.
+        reference_ppm: Chemical shift at that frequency, ppm.
+    """
+    first_sample_s = cycle[0].readouts()[0][0] + (readouts.n_cut + 0.5) * readouts.dwell_s
+    molecule = molecule_lines(
+        cycle,
+        system,
+        spectrometer_frequency_hz=spectrometer_frequency_hz,
+        reference_ppm=reference_ppm,
+        time_zero_s=first_sample_s,
+    )
+    values: NDArray[np.complex128] = fid(molecule, readouts.n_samples - readouts.n_cut, readouts.dwell_s)[0].numpy()
+    return values
