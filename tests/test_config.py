@@ -1,5 +1,6 @@
 import math
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,7 @@ def test_the_brain_protocols_carry_the_values_of_the_tables(name):
             "'design.rf_dwell_us' is 1.5 us, .* multiple of .* 1 us",
         ),
         ("rf_dwell_us: 20", "rf_dwell_us: 0.2", "rf_dwell_us", "must be a multiple of the RF raster"),
-        ("name: press", "name: pres", None, r"in 'sequence.name': Unknown sequence 'pres'; installed: .*press"),
+        ("name: press", "name: prss", None, r"in 'sequence.name': Unknown sequence 'prss'; installed: .*press"),
         ("tr_ms: 2000", "trr_ms: 2000", "tr_ms", "unknown key 'trr_ms' in 'sequence'; nearest known: tr_ms"),
         (
             "voxel_size_mm: [20, 20, 30]",
@@ -307,7 +308,7 @@ def test_paths_count_from_the_folder_of_the_protocol(tmp_path, monkeypatch):
 
 
 def test_a_scanner_of_the_users_own(tmp_path):
-    table = (Path(library.__file__).parents[1] / "data" / "scanners.yaml").read_text()
+    table = files("seqgen_data").joinpath("scanners.yaml").read_text(encoding="utf-8")
     profile = table[table.index("  ge_premier_3t:") :].replace("ge_premier_3t", "our_ge")
     (tmp_path / "our.yaml").write_text("schema_version: 1\nscanners:\n" + profile)
     protocol = load(tmp_path, TEXT.replace("siemens_prisma_3t", "our.yaml").replace("123.2", "127.7"))

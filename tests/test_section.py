@@ -38,6 +38,7 @@ class Everything:
     maybe: float | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    wait_s: Annotated[float, Field(le=0.5)] = 0.0
     many_s: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
     parts: dict[str, Part] = field(default_factory=dict)
     times_s: Part | None = None
@@ -101,6 +102,7 @@ def test_units_that_would_be_wrong_are_not_spellings():
     assert list(spellings("concentration_mm")) == ["concentration_mm"]
     assert list(spellings("sar_w_per_kg")) == ["sar_w_per_kg"]
     assert "gradient_t_per_mm" not in spellings("gradient_t_per_m")  # T/mm is not T/m times 1e-3
+    assert list(spellings("drift_hz_per_s")) == ["drift_hz_per_s"]  # Hz/ms is not Hz/s times 1e-3 either
     assert list(spellings("slew_t_per_m_per_s")) == ["slew_t_per_m_per_s"]
 
 
@@ -123,6 +125,7 @@ def test_sections_inside_sections_and_units_that_reach_down():
         ("zzzzzzzz: 1", r"^f.yaml:1: unknown key 'zzzzzzzz' in the top level; known: te_s, size_m, "),
         ("te_ms: 1\nte_s: 1", r"^f.yaml:2: 'te_s' is 'te_ms' of line 1 again. Keep one.$"),
         ("te_ms: -3", r"^f.yaml:1: 'te_ms' must be greater than 0 ms, but is -3.$"),
+        ("wait_ms: 600", r"'wait_ms' must be at most 500 ms, but is 600.$"),
         ("te_ms: 41 ms", r"^f.yaml:1: 'te_ms' must be a number, but is '41 ms'. Write the bare number"),
         ("te_ms: '41'", r"'te_ms' must be a number, but is '41'. Write the bare number, without quotes"),
         ("te_ms: true", r"'te_ms' must be a number, but is true"),
@@ -153,7 +156,7 @@ def test_sections_inside_sections_and_units_that_reach_down():
         ("parts: [1]", r"'parts' must name sections, but is \[1\]"),
         ("rows: {a: 1}", r"'rows' must be a list of sections, but is a section"),
         ("parts:\n  a:\n    note: x", r"^f.yaml:2: missing key 'value' in 'parts.a'. Add it.$"),
-        ("parts:\n  a:\n    valu: 1", r"f.yaml:3: unknown key 'valu' in 'parts.a'; nearest known: value"),
+        ("parts:\n  a:\n    valuee: 1", r"f.yaml:3: unknown key 'valuee' in 'parts.a'; nearest known: value"),
         ("x: &a [*a]\n", r"unknown key 'x'"),
         ("size_m: &a [*a, 1]\n", r"'size_m\[0\]' must be a number, but is empty"),
     ],

@@ -15,6 +15,8 @@ from seqgen.pulse.waveform import RFPulse
 
 TE_MAX_S = 0.12
 """Longest echo time that is searched, for each of the two, s."""
+START_SD = 0.35
+"""Standard deviation of the random spline coefficients at the start, in units of the amplitude limit."""
 _TE_SCALE_S = 0.01
 
 
@@ -43,9 +45,9 @@ class DesignResult:
     metrics: Metrics
     """What the optimiser's own model says of it."""
     history: tuple[tuple[float, ...], ...]
-    """Loss after every iteration, one tuple per start."""
+    """Loss after every iteration: one tuple per start, then the final descent."""
     status: str
-    """"converged" or why the best start stopped."""
+    """"converged", or that the iterations ran out."""
 
 
 def optimise_pulse(
@@ -59,11 +61,13 @@ def optimise_pulse(
 ) -> DesignResult:
     """Optimise the editing pulse, and the echo times where the spec asks for it, from several random starts.
 
+    Every start descends for a quarter of the iterations; the best of them goes on for all of them.
+
     Args:
         problem: From `evaluator`, on a template with editing pulse.
         b1_max_hz: The scanner's amplitude limit, Hz; the smaller of it and the spec's holds.
         te_min_s: Shortest (TE1, TE2) of the sequence, s.
-        te_raster_s: Raster of each echo time, s; the pulse is re-optimised on it at the end.
+        te_raster_s: Raster of each echo time, s.
         seed: Seed of the random starts.
         progress: Called after each iteration.
 
@@ -86,31 +90,54 @@ def optimise_pulse(
         energy_max_hz2_s=spec.energy_max_hz2_s,
     )
     generator = torch.Generator().manual_seed(seed)
+    screening = max(1, spec.iterations // 4) if spec.starts > 1 else 0
+    total = spec.starts * screening + spec.iterations
+    done = 0
+
+    def report(iteration: int) -> None:
+        if progress is not None:
+            progress(min(done + iteration, total), total)
+
     runs = []
-    for start in range(spec.starts):
-        theta = 0.35 * torch.randn(shape.n_parameters, generator=generator, dtype=torch.float64)
+    for _ in range(spec.starts):
+        theta = START_SD * torch.randn(shape.n_parameters, generator=generator, dtype=torch.float64)
         x0 = np.concatenate([theta.numpy(), start_te / _TE_SCALE_S])
-
-        def report(iteration: int, start: int = start) -> None:
-            if progress is not None:
-                progress(min(start * spec.iterations + iteration, spec.starts * spec.iterations), spec.starts * spec.iterations)
-
-        runs.append(_descend(problem, shape, x0, te_min_s, spec.iterations, spec.optimise_timing, report))
-    best = min(runs, key=lambda run: run[0])
-    te1_s, te2_s = (round(round(te / te_raster_s) * te_raster_s, 9) for te in best[1][-2:] * _TE_SCALE_S)
-    te1_s, te2_s = max(te1_s, te_min_s[0]), max(te2_s, te_min_s[1])
-    waveform = shape.waveform_hz(torch.as_tensor(best[1][:-2])).detach()
-    _, metrics = problem.loss_and_metrics(waveform, torch.tensor(te1_s).double(), torch.tensor(te2_s).double())
+        if screening:
+            runs.append(_descend(problem, shape, x0, te_min_s, screening, report))
+            done += screening
+        else:
+            runs.append(_Run(loss=float("nan"), x=x0, history=(), status="not started"))
+    best = min(runs, key=lambda run: run.loss) if screening else runs[0]
+    final = _descend(problem, shape, best.x, te_min_s, spec.iterations, report)
+    if progress is not None:
+        progress(total, total)
+    te = final.x[-2:] * _TE_SCALE_S
+    te1_s, te2_s = (
+        max(round(round(t / te_raster_s) * te_raster_s, 9), least) for t, least in zip(te, te_min_s, strict=True)
+    )
+    waveform = shape.waveform_hz(torch.as_tensor(final.x[:-2])).detach()
+    # A ten-thousandth of a hertz: far below what a file keeps, and the last digit that anything prints.
+    waveform = torch.view_as_complex(torch.round(torch.view_as_real(waveform), decimals=4))
+    with torch.no_grad():
+        _, metrics = problem.loss_and_metrics(waveform, *(torch.tensor(t, dtype=torch.float64) for t in (te1_s, te2_s)))
     return DesignResult(
-        pulse=RFPulse(
-            b1_hz=waveform, dwell_s=spec.rf_dwell_s, carrier_offset_hz=problem.carrier_hz, name="edit"
-        ),
+        pulse=RFPulse(b1_hz=waveform, dwell_s=spec.rf_dwell_s, carrier_offset_hz=problem.carrier_hz, name="edit"),
         te1_s=te1_s,
         te2_s=te2_s,
         metrics=metrics,
-        history=tuple(run[2] for run in runs),
-        status=best[3],
+        history=(*(run.history for run in runs if run.history), final.history),
+        status=final.status,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Run:
+    """One descent."""
+
+    loss: float
+    x: np.ndarray
+    history: tuple[float, ...]
+    status: str
 
 
 def _descend(
@@ -119,10 +146,9 @@ def _descend(
     x0: np.ndarray,
     te_min_s: tuple[float, float],
     iterations: int,
-    move_te: bool,
     report: Callable[[int], None],
-) -> tuple[float, np.ndarray, tuple[float, ...], str]:
-    """Return (loss, parameters, history, status) of one descent."""
+) -> _Run:
+    """Descend from x0 (spline coefficients, then both echo times in units of 10 ms)."""
     history: list[float] = []
     last = {"loss": float("nan")}
 
@@ -139,7 +165,7 @@ def _descend(
         report(len(history))
 
     te_bounds = [
-        (least / _TE_SCALE_S, TE_MAX_S / _TE_SCALE_S) if move_te else (x, x)
+        (least / _TE_SCALE_S, TE_MAX_S / _TE_SCALE_S) if problem.spec.optimise_timing else (x, x)
         for least, x in zip(te_min_s, x0[-2:], strict=True)
     ]
     result = minimize(
@@ -151,8 +177,8 @@ def _descend(
         callback=after_iteration,
         options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20},
     )
-    status = "converged" if result.success else f"stopped after {result.nit} iterations: {result.message}"
-    return float(result.fun), np.asarray(result.x), tuple(history), status
+    status = "converged" if result.success else f"stopped after {result.nit} iterations, not converged"
+    return _Run(loss=float(result.fun), x=np.asarray(result.x), history=tuple(history), status=status)
 
 
 def optimise_timing(

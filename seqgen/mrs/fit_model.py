@@ -133,7 +133,7 @@ def coarse_start(model: Model, n_theta: int, max_shift_hz: float, max_lorentz_hz
                 rotated = stacked(target * np.exp(-1j * phase))
                 inner = q.T @ rotated
                 # Of the residual only the part inside the columns' space depends on the grid point.
-                cost = nnls(r, inner)[1] ** 2
+                cost = nnls(r, inner)[1] ** 2 - float(inner @ inner)
                 if cost < best:
                     theta[0] = phase
                     best, best_theta = cost, theta.copy()

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from seqgen.axes import spectrum, time_axis_s
 from seqgen.errors import InputError
+from seqgen.model.macromolecules import MacromoleculePeak, macromolecule_fid
 from seqgen.mrs.basis_simulation import simulate_fid
 from seqgen.mrs.quantify import PROTONS_OF_WATER, relaxation_factor
 from seqgen.mrs.readouts import describe_readouts, split_shots
@@ -32,6 +34,18 @@ class Substance:
     """Concentration, mM."""
     relaxation: Relaxation
     """T1 and T2 as the protocol states them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Background:
+    """Macromolecules in the simulated sample: Gaussian peaks that no pulse but the localisation changes."""
+
+    peaks: tuple[MacromoleculePeak, ...]
+    """The peaks; empty for none."""
+    concentration_mm: float
+    """Factor on their amplitudes, mM."""
+    relaxation: Relaxation
+    """T1 and T2 of all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -87,6 +101,7 @@ def simulate_scan(
     *,
     spectrometer_frequency_hz: float,
     seed: int,
+    background: Background | None = None,
     progress: Progress | None = None,
 ) -> SimulatedScan:
     """Play every readout of a file to the sample.
@@ -101,6 +116,7 @@ def simulate_scan(
         scan: Receiver and imperfections.
         spectrometer_frequency_hz: Spectrometer frequency, Hz; it stands on water.
         seed: Seed of all random numbers.
+        background: Macromolecules, if any.
         progress: Called after each metabolite.
 
     Raises:
@@ -131,6 +147,8 @@ def simulate_scan(
         if progress is not None:
             progress(done, len(substances))
     metabolites *= np.exp(-math.pi * scan.linewidth_hz * time_s)
+    if background is not None:
+        metabolites += _background(background, scan, spectrometer_frequency_hz, te_s, tr[0], time_s)
     water = _water(scan, seq, all_shots, spectrometer_frequency_hz, te_s, tr[0], time_s)
     transients = _received(all_shots, metabolites, water, scan, readouts.n_cut, readouts.dwell_s, rng)
     return SimulatedScan(
@@ -172,6 +190,21 @@ def _perturbed(group: SpinGroup, shift_ppm: float, j_factor: float) -> SpinGroup
         ),
         j_hz=tuple(tuple(j * j_factor for j in row) for row in group.j_hz),
     )
+
+
+def _background(
+    background: Background,
+    scan: Scan,
+    spectrometer_frequency_hz: float,
+    te_s: float,
+    tr_s: float,
+    time_s: NDArray[np.float64],
+) -> Complex:
+    """Return the FID of the macromolecules."""
+    scale = background.concentration_mm * relaxation_factor(background.relaxation, te_s, tr_s)
+    fids = macromolecule_fid(background.peaks, torch.from_numpy(time_s), spectrometer_frequency_hz, scan.water_shift_ppm)
+    total: Complex = scale * fids.sum(-1).numpy()
+    return total
 
 
 def water_system(water_shift_ppm: float) -> SpinSystem:
@@ -221,7 +254,7 @@ def _received(
     eddy = np.exp(1j * scan.eddy_phase_rad * np.exp(-time_s / 0.02))
     coils = rng.normal(size=scan.n_coils) + 1j * rng.normal(size=scan.n_coils)
     coils *= math.sqrt(scan.n_coils) / np.linalg.norm(coils)
-    mixing = np.eye(scan.n_coils) + 0.2 * (
+    mixing: Complex = np.eye(scan.n_coils) + 0.2 * (
         rng.normal(size=(scan.n_coils, scan.n_coils)) + 1j * rng.normal(size=(scan.n_coils, scan.n_coils))
     ) / math.sqrt(scan.n_coils)
     suppressed, _, _ = split_shots(all_shots, None)

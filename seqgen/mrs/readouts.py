@@ -1,5 +1,6 @@
 """What a `.seq` says about its readouts: echo time, flip angle, TR, where the echo falls among the samples."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from seqgen.simulate.pathways import principal_echo
 from seqgen.timeline import Timeline
 
 _SAME_S = 1e-9
+_CYCLE = 16
+"""Shots that are looked at for a phase cycle."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -161,12 +164,23 @@ def _excitations(shots: Sequence[Shot]) -> dict[str, _Excitation]:
         alike = (known for times, known in worked_out if _ends_alike(times, before_s))
         known = next(alike, None)
         if known is None:
-            echo = principal_echo(timeline)
+            echo = principal_echo(_cycle(shots, before_s))
             after = len(before_s) - next(k for k, order in enumerate(echo.pathway.orders) if order != 0)
             known = _Excitation(pulses_from_end=after, te_s=echo.te_s, is_echo=echo.is_echo)
             worked_out.append((before_s, known))
         found[identity] = known
     return found
+
+
+def _cycle(shots: Sequence[Shot], before_s: FloatArray) -> list[Timeline]:
+    """Return the first shots whose pulses all keep the same distances to the readout: steps of one phase cycle."""
+    alike = (
+        shot.timeline
+        for shot in shots
+        if len(shot.timeline.pulses()) == before_s.size
+        and _ends_alike(before_s, _pulses_before_readout_s(shot.timeline))
+    )
+    return list(itertools.islice(alike, _CYCLE))
 
 
 def _pulses_before_readout_s(timeline: Timeline) -> FloatArray:

@@ -17,11 +17,11 @@ from seqgen.errors import InputError
 from seqgen.provenance import replacing
 
 INK, GREY, LIGHT = "#222222", "#767676", "#d9d9d9"
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#007d5b", "#a8528a", "#b87d00"
+BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#007d5b", "#a8528a", "#b87d00"
 """Hues that colour-blind readers can tell apart: Okabe and Ito (2008), the last three darkened for lines."""
 
 CYCLE = (GREEN, PURPLE, ORANGE, INK, GREY)
-COLOURS = {"Glu": BLUE, "Gln": VERMILLION}
+COLOURS = {"Glu": BLUE, "Gln": VERMILION}
 """Metabolites with a colour of their own, the same in every figure."""
 
 WIDTH_IN = 9.0

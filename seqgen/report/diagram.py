@@ -13,7 +13,7 @@ from seqgen.report import canvas
 from seqgen.timeline import Timeline
 from seqgen.units import hz_to_tesla, tesla_to_hz
 
-_AXIS_COLOURS = {"Gx": canvas.BLUE, "Gy": canvas.VERMILLION, "Gz": canvas.GREEN}
+_AXIS_COLOURS = {"Gx": canvas.BLUE, "Gy": canvas.VERMILION, "Gz": canvas.GREEN}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -127,7 +127,7 @@ def _draw_response(axes: Axes, response: ResponseCurves) -> None:
     """Draw simulated response curves."""
     canvas.require_vectors("The pulse figure", {"ppm": response.ppm} | dict(response.curves))
     for index, (name, values) in enumerate(response.curves.items()):
-        axes.plot(response.ppm, values, label=name, color=(canvas.BLUE, canvas.VERMILLION, *canvas.CYCLE)[index % 7])
+        axes.plot(response.ppm, values, label=name, color=(canvas.BLUE, canvas.VERMILION, *canvas.CYCLE)[index % 7])
     axes.set_ylabel(response.label)
     axes.legend(loc="best")
 
@@ -177,7 +177,7 @@ def _draw_drift(axes: Axes, values: FloatArray, rejected: NDArray[np.bool_], tru
         axes.plot(number, truth, color=canvas.INK, linewidth=1.0, label="truth")
     axes.plot(number[~rejected], values[~rejected], ".", color=canvas.BLUE, markersize=6, label="used")
     if rejected.any():
-        axes.plot(number[rejected], values[rejected], "x", color=canvas.VERMILLION, markersize=6, label="rejected")
+        axes.plot(number[rejected], values[rejected], "x", color=canvas.VERMILION, markersize=6, label="rejected")
 
 
 def optimisation_figure(
@@ -211,7 +211,7 @@ def optimisation_figure(
         figure = canvas.new_figure(3.6)
         axes = figure.subplots()
         for index, (name, values) in enumerate(histories.items()):
-            colour, width = (canvas.BLUE, canvas.VERMILLION, *canvas.CYCLE)[index % 7], 1.2
+            colour, width = (canvas.BLUE, canvas.VERMILION, *canvas.CYCLE)[index % 7], 1.2
             if best is not None:
                 colour, width = (canvas.BLUE, 1.8) if name == best else (canvas.GREY, 0.8)
             label = name if best in (None, name) else f"_{name}"
@@ -220,7 +220,7 @@ def optimisation_figure(
             axes.plot([], [], color=canvas.GREY, linewidth=0.8, label="other starts")
         for index, (name, value) in enumerate(references.items()):
             dashes = ((5, 2), (1, 1.5), (6, 2, 1, 2))[index % 3]
-            axes.axhline(value, color=canvas.VERMILLION, linestyle=(0, dashes), label=name)
+            axes.axhline(value, color=canvas.VERMILION, linestyle=(0, dashes), label=name)
         _scale_loss(axes, [*histories.values(), np.array(list(references.values()))])
         axes.set_xlabel("Iteration")
         axes.set_ylabel(loss_label)

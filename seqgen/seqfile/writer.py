@@ -106,17 +106,17 @@ def _pulseq_sequence(blocks: tuple[Block, ...], system: Any) -> Any:
     for block in blocks:
         events: list[SimpleNamespace] = []
         if block.rf is not None:
-            events.append(_once(made, id(block.rf), lambda rf=block.rf: _rf(rf, system)))  # type: ignore[misc]
+            events.append(_once(made, id(block.rf), lambda rf=block.rf: _rf(rf, system)))
         for axis, lobe in zip(_AXES, block.gradients, strict=True):
             if lobe is not None and lobe.amplitude_hz_per_m != 0:
-                events.append(_once(made, (axis, lobe), lambda a=axis, g=lobe: _trapezoid(a, g, system)))  # type: ignore[misc]
+                events.append(_once(made, (axis, lobe), lambda a=axis, g=lobe: _trapezoid(a, g, system)))
         if block.adc is not None:
-            events.append(_once(made, block.adc, lambda adc=block.adc: _adc(adc, system)))  # type: ignore[misc]
+            events.append(_once(made, block.adc, lambda adc=block.adc: _adc(adc, system)))
         for name, value in block.labels.items():
             if labels.get(name) != value:
                 events.append(pp.make_label(type="SET", label=name, value=value))
                 labels[name] = value
-        events.append(_once(made, ("delay", block.duration_s), lambda d=block.duration_s: pp.make_delay(d)))  # type: ignore[misc]
+        events.append(_once(made, ("delay", block.duration_s), lambda d=block.duration_s: pp.make_delay(d)))
         sequence.add_block(*events)
     return sequence
 

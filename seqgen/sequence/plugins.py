@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from seqgen.errors import InputError
 from seqgen.pulse.waveform import RFPulse
 from seqgen.scanner import Scanner
-from seqgen.seqfile.writer import Block
+from seqgen.seqfile.blocks import Block
 
 GROUP = "seqgen.sequences"
 
@@ -47,6 +47,10 @@ class SequenceSpec(Protocol):
 
     def build(self, params: Any, context: BuildContext) -> Built:
         """Return the blocks; raise HardwareLimitError or InputError with the limit and a remedy."""
+        ...
+
+    def minimum_te_s(self, params: Any, context: BuildContext) -> tuple[float, float]:
+        """Return the shortest first and second echo time that pulses and crushers allow, s."""
         ...
 
 

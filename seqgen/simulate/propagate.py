@@ -62,8 +62,8 @@ def pulse_propagator(
     step_s = per_step * dwell_s
 
     def coupling_propagator(time_s: float) -> Tensor:
-        phase = torch.exp(-1j * coupling_energy * time_s)
-        return (coupling_vectors * phase) @ coupling_vectors.T.to(phase.dtype)
+        phase: Tensor = torch.exp(-1j * coupling_energy * time_s)
+        return torch.einsum("ik,k,jk->ij", coupling_vectors.to(phase.dtype), phase, coupling_vectors.to(phase.dtype))
 
     result: Tensor = _KroneckerProduct.apply(single, coupling_propagator(step_s / 2))  # type: ignore[no-untyped-call]
     return result

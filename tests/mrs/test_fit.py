@@ -4,6 +4,7 @@ import json
 import math
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.mrs.basis import Basis
 from seqgen.mrs.data import MRSData
 from seqgen.mrs.fit import FitResult, FitSettings, fit, load_fit, save_fit
-from seqgen.mrs.fit_model import Point, make_model, residual_jacobian, solve_linear
+from seqgen.mrs.fit_model import Point, coarse_start, make_model, residual_jacobian, solve_linear
 from seqgen.provenance import Provenance, Source
 
 N, DWELL_S, F0_HZ, REFERENCE_PPM = 2048, 2.5e-4, 123.2e6, 4.65
@@ -115,6 +116,16 @@ def test_the_start_does_not_need_to_be_near(phase, shift):
     result = clean_fit(phase=phase, shift=shift, lorentz=6.0)
     assert np.abs((result.amplitudes - TRUTH) / result.crlb_sd).max() < 0.01
     assert math.remainder(result.phase_rad - phase, 2 * math.pi) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_grid_starts_within_its_own_steps():
+    data = spectrum_data(sd=SD, phase=2.6, shift=-0.05, lorentz=6.0)
+    ppm = REFERENCE_PPM + np.fft.fftshift(np.fft.fftfreq(N, DWELL_S)) / 123.2
+    inside = (ppm > 1.8) & (ppm < 4.1)
+    model = make_model(BASIS.fid, data.fid, DWELL_S, inside, np.zeros((inside.sum(), 0)), 12)
+    start = coarse_start(model, 17, 12.0, 20.0)
+    assert abs(start[0] - 2.6) < math.radians(20)
+    assert abs(start[4] - -0.05 * 123.2) < 1.2
 
 
 def test_shifts_of_single_metabolites_hardly_bias():
@@ -355,6 +366,21 @@ def test_fit_file_round_trip(noisy, tmp_path):
             assert after == before, entry.name
     save_fit(back, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "fit.json").read_bytes()
+
+
+def test_a_full_disk_leaves_the_old_fit(noisy, tmp_path, monkeypatch):
+    path = tmp_path / "fit.json"
+    save_fit(noisy, path)
+    before = path.read_bytes()
+
+    def fail(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(InputError, match="No space left"):
+        save_fit(replace(noisy, snr=0.0), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damaged_fit_files_are_reported(noisy, tmp_path):

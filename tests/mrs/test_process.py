@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -371,5 +372,44 @@ def test_data_that_do_not_belong_together_are_refused():
         process(replace(metabolite, dims=("DIM_COIL", "DIM_EDIT")), water, SETTINGS, time=TIME)
     with pytest.raises(InputError, match="DIM_COIL"):
         process(metabolite, data(water.fid[:, 0], "DIM_DYN"), SETTINGS, time=TIME)
+    with pytest.raises(InputError, match="water data are zero"):
+        process(metabolite, replace(water, fid=0 * water.fid), SETTINGS, time=TIME)
+    with pytest.raises(InputError, match="metabolite data are zero or hold NaN"):
+        process(replace(metabolite, fid=metabolite.fid * np.nan), water, SETTINGS, time=TIME)
     with pytest.raises(InputError, match="align_range_ppm"):
         process(metabolite, water, replace(SETTINGS, align_range_ppm=(40.0, 41.0)), time=TIME)
+
+
+# A real scan
+
+
+def test_a_real_scan_of_a_brain(shared):
+    """7 T STEAM, 4 coils x 16 transients with water reference, read by nibabel alone (disk sense: conjugate)."""
+    folder = shared / "data/raw/5_nifti_mrs_multicoil_steam_7T"
+    fids, dwells = [], []
+    for name in ("metab_raw.nii.gz", "wref_raw.nii.gz"):
+        image = nib.load(folder / name)
+        fids.append(np.conj(np.asarray(image.dataobj))[0, 0, 0].astype(complex))
+        dwells.append(float(image.header["pixdim"][4]))
+    common = {"dwell_s": dwells[0], "spectrometer_frequency_hz": 297.219948e6, "nucleus": "1H", "reference_ppm": 4.65}
+    whole = ("DIM_COIL", "DIM_DYN")
+    metabolite, water = (MRSData(fid=fid, dims=whole, **common) for fid in fids)
+    settings = ProcessSettings(water_shift_ppm=4.65)
+    processed = process(metabolite, water, settings, time=TIME)
+    naa = find_peak(processed.data, 2.01, 0.1)
+    # Klose leaves NAA in phase and at its shift (water of a brain is not at 4.65 ppm to the last digit).
+    assert naa.shift_ppm == pytest.approx(2.01, abs=0.03)
+    assert abs(np.degrees(naa.phase_rad)) < 15
+
+    def snr(values):
+        ppm = 4.65 + np.fft.fftfreq(values.n_samples, values.dwell_s) / 297.219948
+        spectrum = np.fft.fft(values.fid)
+        return spectrum.real[np.abs(ppm - 2.01) < 0.1].max() / spectrum.real[(ppm > 9) & (ppm < 11.5)].std()
+
+    single = []
+    for coil in range(4):
+        one, its_water = (MRSData(fid=fid[:, coil], dims=("DIM_DYN",), **common) for fid in fids)
+        single.append(snr(process(one, its_water, settings, time=TIME).data))
+    # Measured: 39, 48, 40 and 47 alone, 70 together (the coils' noise is correlated).
+    assert snr(processed.data) > 1.3 * max(single)
+    assert processed.quality["transients_used"] == 16

@@ -146,7 +146,7 @@ def test_unwritable_place_is_reported(figure, tmp_path):
 
 
 def test_text_and_curves_stand_out_from_white():
-    for colour in (canvas.INK, canvas.GREY, canvas.BLUE, canvas.VERMILLION, *canvas.CYCLE):
+    for colour in (canvas.INK, canvas.GREY, canvas.BLUE, canvas.VERMILION, *canvas.CYCLE):
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3.0  # WCAG 2.1 contrast of graphics

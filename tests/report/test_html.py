@@ -120,6 +120,19 @@ def test_names_are_escaped_everywhere(raw):
     assert EVIL in Page(raw).values("alt")
 
 
+def test_no_field_goes_unescaped():
+    check = html.Check(name=EVIL, value=EVIL, limit=EVIL, outcome="failed", note=EVIL)
+    section = html.Section(title=EVIL, text=EVIL, items=(html.Checks(checks=(check,), caption=EVIL), EVIL))
+    verdict = html.Verdict(name=EVIL, fitted=1.0, crlb_sd=0.1, unit=EVIL)
+    raw = html.report_html(
+        html.ReportContent(
+            title=EVIL, subtitle=EVIL, made_at=EVIL, verdicts=(verdict,), verdict_text=EVIL, sections=(section,)
+        )
+    )
+    assert "<script" not in raw
+    assert " ".join(Page(raw).texts).count(EVIL) == 17  # title and the failed check stand there twice
+
+
 def test_contents_lead_to_the_sections(page):
     ids = page.values("id")
     assert len(ids) == len(set(ids))

@@ -65,7 +65,7 @@ def test_a_metabolite_has_one_colour_in_every_panel():
         for line in axes.get_lines()
         if not line.get_label().startswith("_")
     }
-    assert colours == {("Glu", canvas.BLUE), ("Gln", canvas.VERMILLION)}
+    assert colours == {("Glu", canvas.BLUE), ("Gln", canvas.VERMILION)}
 
 
 def test_three_panels_leave_no_empty_one():
@@ -109,7 +109,7 @@ def test_stacked_metabolites_are_shifted_copies_that_do_not_touch(fit):
 def test_glu_and_gln_are_highlighted(fit):
     bottom = spectra.fit_figure(fit, range_ppm=(1.8, 4.1)).axes[2]
     colours = {line.get_label(): line.get_color() for line in bottom.get_lines()}
-    assert colours == {"NAA": canvas.INK, "Glu": canvas.BLUE, "Gln": canvas.VERMILLION, "MM": canvas.INK}
+    assert colours == {"NAA": canvas.INK, "Glu": canvas.BLUE, "Gln": canvas.VERMILION, "MM": canvas.INK}
 
 
 @pytest.mark.parametrize("noise", [0.1, 5.0])

@@ -175,8 +175,8 @@ def test_flip_angles_centres_and_uses(pair: Any) -> None:
     np.testing.assert_allclose(times, expected, atol=1e-9)
     if read.version == (1, 5, 0):
         assert uses == ["excitation", "preparation", "refocusing"]
-    else:  # inferred: the edit pulse turns by less than 135 degrees
-        assert uses == ["excitation", "excitation", "refocusing"]
+    else:  # inferred: the edit pulse turns by less than 135 degrees, without a gradient
+        assert uses == ["excitation", "preparation", "refocusing"]
 
 
 def test_readout_and_labels(pair: Any) -> None:
@@ -322,3 +322,25 @@ def test_files_of_a_scanner(shared: Path, name: str, signature: str, duration_s:
             [0, 1, 1, 0.104577347, 0.104577347, 1, 1, 0], np.array([0, 16, 314, 328, 628, 642, 940, 956]) * 1e-5
         )
         assert moments(found[0].timeline)[2] == pytest.approx(z1 + z3, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("version", "row", "expected"),
+    [
+        # samples 10, 20, 30 at 5, 15, 25 us; a 1.4 file continues the line to both ends, a 1.5 file states them
+        ("4", "1 30 1 0 0", {0.0: 5.0, 2e-6: 7.0, 5e-6: 10.0, 12e-6: 17.0, 25e-6: 30.0, 30e-6: 35.0, 31e-6: 0.0}),
+        ("5", "1 30 0 20 1 0 0", {0.0: 0.0, 2e-6: 4.0, 5e-6: 10.0, 12e-6: 17.0, 25e-6: 30.0, 29e-6: 22.0}),
+        # double sampling: 10, 20, 30 at 5, 10, 15 us
+        ("5", "1 30 0 20 1 -1 0", {0.0: 0.0, 5e-6: 10.0, 7e-6: 14.0, 15e-6: 30.0, 20e-6: 20.0, 21e-6: 0.0}),
+    ],
+)
+def test_ends_of_sampled_gradients(tmp_path: Path, version: str, row: str, expected: dict[float, float]) -> None:
+    path = tmp_path / "sampled.seq"
+    path.write_text(
+        f"[VERSION]\nmajor 1\nminor {version}\nrevision 0\n[DEFINITIONS]\nAdcRasterTime 1e-7\n"
+        "BlockDurationRaster 1e-5\nGradientRasterTime 1e-5\nRadiofrequencyRasterTime 1e-6\n[BLOCKS]\n1 10 0 1 0 0 0 0\n"
+        f"[GRADIENTS]\n{row}\n[SHAPES]\nshape_id 1\nnum_samples 3\n{1 / 3:.9f}\n{2 / 3:.9f}\n1\n"
+    )
+    gradient = read_seq(path).blocks[0].gradients[0]
+    assert gradient is not None
+    np.testing.assert_allclose(gradient.at(np.array(list(expected))), list(expected.values()), atol=1e-5)

@@ -112,6 +112,10 @@ def _require_matching(metabolite: MRSData, water: MRSData | None) -> None:
                 f"The {what} data have the dimension {', '.join(foreign)}; only DIM_COIL and DIM_DYN are understood. "
                 "Process each condition by itself."
             )
+        if data is not None and not (np.isfinite(data.fid).all() and data.fid.any()):
+            raise InputError(
+                f"The {what} data are zero or hold NaN or infinity. Check the raw file and its conversion."
+            )
     if water is None:
         return
     for name in ("dwell_s", "n_samples", "spectrometer_frequency_hz", "nucleus"):

@@ -1,0 +1,1 @@
+"""The links of the chain as functions from files to files: what each command of the command line does."""

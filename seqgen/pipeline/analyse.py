@@ -1,0 +1,211 @@
+"""`seqgen basis`, `process` and `fit`: from the `.seq` and its data to concentrations."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqgen import library
+from seqgen.errors import InputError
+from seqgen.model.macromolecules import MacromoleculePeak
+from seqgen.mrs.basis import Basis, load_basis, save_basis
+from seqgen.mrs.basis_simulation import simulate_basis, simulate_fid
+from seqgen.mrs.data import MRSData
+from seqgen.mrs.fit import fit
+from seqgen.mrs.fit_result import FitResult, save_fit
+from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
+from seqgen.mrs.phantom import water_system
+from seqgen.mrs.process import ProcessSettings, process
+from seqgen.mrs.quantify import WaterCompartment, WaterReference, quantify, water_amplitude
+from seqgen.mrs.readouts import describe_readouts, split_shots
+from seqgen.pipeline.scan import require_own_seq, water_path
+from seqgen.pipeline.study import Reporter, Study
+from seqgen.provenance import Provenance, Source, source, write_json
+from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.reader import SeqFile
+from seqgen.seqfile.shots import shots
+from seqgen.spin.system import Relaxation
+
+
+def make_basis(study: Study, seq_path: Path, path: Path, reporter: Reporter) -> Basis:
+    """Simulate the sample's metabolites through a `.seq` and write the basis set."""
+    seq = require_own_seq(study, seq_path)
+    basis = simulate_basis(
+        seq,
+        study.systems,
+        spectrometer_frequency_hz=study.protocol.spectrometer_frequency_hz,
+        reference_ppm=study.protocol.water_shift_ppm,
+        provenance=Provenance(made_from={"protocol": study.source, "seq": source(seq_path)}),
+        progress=reporter.progress("Basis set"),
+    )
+    save_basis(basis, path)
+    return basis
+
+
+def process_data(data_path: Path, output: Path, settings: ProcessSettings, *, time: str) -> dict[str, Any]:
+    """Process a NIfTI-MRS file (and the water reference beside it, if there is one) to one spectrum.
+
+    Returns:
+        The quality record, which is written beside the output as JSON.
+    """
+    water_file = water_path(data_path)
+    water = read_nifti_mrs(water_file) if water_file.exists() else None
+    data = read_nifti_mrs(data_path)
+    inputs = {"data": source(data_path)} | ({"water": source(water_file)} if water is not None else {})
+    for name in ("raw", "seq"):
+        inputs |= _carried(data, name)
+    processed = process(data, water, settings, time=time)
+    write_nifti_mrs(_stamped(processed.data, inputs), output)
+    if processed.water is not None:
+        write_nifti_mrs(_stamped(processed.water, inputs), water_path(output))
+    quality = {"file": output.name, "settings": asdict(settings), **processed.quality}
+    write_json(quality_path(output), quality)
+    return quality
+
+
+def quality_path(processed: Path) -> Path:
+    """Return where the quality record of a processed file lies."""
+    return processed.with_name(processed.name.removesuffix(".gz").removesuffix(".nii") + "_quality.json")
+
+
+def _carried(data: MRSData, role: str) -> dict[str, Source]:
+    """Return the source of a role from the provenance in a header, if it is there."""
+    provenance = data_provenance(data)
+    return {role: provenance.made_from[role]} if role in provenance.made_from else {}
+
+
+def data_provenance(data: MRSData) -> Provenance:
+    """Return the provenance that stands in a header; an empty one if none does."""
+    record = data.header.get("seqgen", {}).get("provenance", {})
+    return Provenance.from_json(record if isinstance(record, dict) else {})
+
+
+def _stamped(data: MRSData, inputs: dict[str, Source]) -> MRSData:
+    """Return the data with a new provenance in the header."""
+    record = {**data.header.get("seqgen", {}), "provenance": Provenance(made_from=inputs).to_json()}
+    return replace(data, header={**data.header, "seqgen": record})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Quantified:
+    """A fit with concentrations."""
+
+    fit: FitResult
+    """The fit."""
+    concentrations: dict[str, dict[str, float]]
+    """By metabolite: value_mm and crlb_sd_mm."""
+
+
+def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, output: Path) -> Quantified:
+    """Fit a processed spectrum with the basis of its own `.seq`; scale to mM by its water reference.
+
+    Raises:
+        InputError: If data, basis and `.seq` do not belong together.
+    """
+    seq = require_own_seq(study, seq_path)
+    basis, data = load_basis(basis_path), read_nifti_mrs(data_path)
+    for path, provenance in ((basis_path, basis.provenance), (data_path, data_provenance(data))):
+        made_from = provenance.made_from.get("seq")
+        if made_from is None or made_from.sha256 != seq.sha256:
+            raise InputError(
+                f"{path} was not made from {seq_path} ({seq.sha256[:12]}...), but from "
+                f"{made_from.name + ' (' + made_from.sha256[:12] + '...)' if made_from else 'a sequence it does not name'}. "
+                "Give the .seq that ran, and the basis set simulated from it."
+            )
+    peaks = _macromolecules(study)
+    provenance = Provenance(
+        made_from={"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)}
+    )
+    result = fit(data, basis, study.protocol.fit, macromolecules=peaks, provenance=provenance)
+    save_fit(result, output)
+    concentrations = _concentrations(study, seq, result, basis, data_path, data)
+    write_json(
+        concentrations_path(output),
+        {"fit_sha256": source(output).sha256, "status": result.status, "concentrations": concentrations},
+    )
+    return Quantified(fit=result, concentrations=concentrations)
+
+
+def concentrations_path(fit_path: Path) -> Path:
+    """Return where the concentrations of a fit lie."""
+    return fit_path.with_name(fit_path.stem + "_concentrations.json")
+
+
+def read_concentrations(path: Path, fit_path: Path) -> dict[str, dict[str, float]]:
+    """Return the concentrations of a fit.
+
+    Raises:
+        InputError: If the file cannot be read or belongs to another fit.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sha256, concentrations = content["fit_sha256"], content["concentrations"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Cannot read the concentrations in {path}: {error!r}. Run `seqgen fit` again.") from error
+    if sha256 != source(fit_path).sha256:
+        raise InputError(f"{path} does not belong to {fit_path}: the fit has changed. Run `seqgen fit` again.")
+    result: dict[str, dict[str, float]] = concentrations
+    return result
+
+
+def _macromolecules(study: Study) -> tuple[MacromoleculePeak, ...]:
+    """Return the peaks of the protocol's macromolecule model."""
+    model = study.protocol.sample.macromolecules
+    return () if model == "none" else library.macromolecule_peaks(model)
+
+
+def _concentrations(
+    study: Study, seq: SeqFile, result: FitResult, basis: Basis, data_path: Path, data: MRSData
+) -> dict[str, dict[str, float]]:
+    """Return mM and bounds of every fitted metabolite, or nothing without a water reference."""
+    water_file = water_path(data_path)
+    tr = seq.definition_numbers("TR")
+    if not water_file.exists() or tr is None:
+        return {}
+    sample = study.protocol.sample
+    water = WaterReference(
+        amplitude=water_amplitude(read_nifti_mrs(water_file)),
+        response=_water_response(study, seq),
+        compartments=(
+            WaterCompartment(
+                name="sample",
+                volume_fraction=1.0,
+                concentration_mm=sample.water_concentration_mm,
+                relaxation=Relaxation(t1_s=sample.water_t1_s, t2_s=sample.water_t2_s),
+            ),
+        ),
+        te_s=basis.te_s,
+        tr_s=tr[0],
+    )
+    names = [name for name in result.names if name in study.relaxation]
+    index = [result.names.index(name) for name in names]
+    found = quantify(
+        names,
+        result.amplitudes[index],
+        result.crlb_sd[index],
+        water=water,
+        relaxation=dict(study.relaxation),
+        te_s=basis.te_s,
+        tr_s=tr[0],
+        relaxation_included=basis.relaxation_included,
+    )
+    return {
+        name: {"value_mm": float(value), "crlb_sd_mm": float(sd)}
+        for name, value, sd in zip(found.names, found.value_mm, found.crlb_sd_mm, strict=True)
+    }
+
+
+def _water_response(study: Study, seq: SeqFile) -> float:
+    """Return the simulated water signal per proton in the reference shots at their first sample."""
+    all_shots = shots(seq)
+    water = water_system(study.protocol.water_shift_ppm)
+    values = simulate_fid(
+        phase_cycle(all_shots, reference=True),
+        describe_readouts(seq, split_shots(all_shots, None)[1]),
+        water,
+        spectrometer_frequency_hz=study.protocol.spectrometer_frequency_hz,
+        reference_ppm=study.protocol.water_shift_ppm,
+    )
+    return float(np.abs(values[0])) / sum(group.n_protons for group in water.groups)

@@ -1,0 +1,153 @@
+"""`seqgen build` and `seqgen check`: `.seq` files that are read back and checked before they get their name."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from seqgen.design.artefact import Design
+from seqgen.errors import HardwareLimitError, InputError, VerificationError
+from seqgen.pipeline.study import Study
+from seqgen.provenance import replacing, sha256_file, versions
+from seqgen.scanner import Scanner
+from seqgen.seqfile.played import built_shots
+from seqgen.seqfile.reader import read_seq
+from seqgen.seqfile.shots import Shot, shots
+from seqgen.seqfile.writer import SeqFormat, write_seq
+from seqgen.sequence.plugins import Built
+from seqgen.timeline import Timeline
+from seqgen.verify.limits import Check, check_limits
+
+RF_TOLERANCE = 1e-5
+"""Largest relative difference of RF and gradients between what was built and what the file plays: a `.seq` keeps six
+digits."""
+FORMATS: tuple[tuple[SeqFormat, str], ...] = (("1.5.0", ""), ("1.4.1", "_141"))
+
+
+def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> tuple[Path, ...]:
+    """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form."""
+    _require_own_design(study, design, design_path)
+    built = study.build(study.params(te1_s=design.te1_s, te2_s=design.te2_s), design.pulse)
+    return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})
+
+
+def build_plain(study: Study, te_s: tuple[float, float] | None, folder: Path) -> tuple[Path, ...]:
+    """Write the protocol's sequence without editing pulse, in 1.5.0 and 1.4.1 form."""
+    params = study.params() if te_s is None else study.params(te1_s=te_s[0], te2_s=te_s[1])
+    return _write_all(study, study.build(params, None), folder, {})
+
+
+def _require_own_design(study: Study, design: Design, path: Path) -> None:
+    """Refuse a design that was made from another protocol."""
+    made_from = design.provenance.made_from.get("protocol")
+    if made_from is None or made_from.sha256 != study.source.sha256:
+        raise InputError(
+            f"{path} was designed from {made_from.name if made_from else 'an unknown protocol'} "
+            f"({made_from.sha256[:12] if made_from else 'no hash'}...), not from {study.path} as it is now "
+            f"({study.source.sha256[:12]}...). Run `seqgen design` again with this protocol."
+        )
+
+
+def _write_all(study: Study, built: Built, folder: Path, chain: dict[str, str]) -> tuple[Path, ...]:
+    """Write a built sequence in every format; a file that fails a check is not written, and then none is."""
+    protocol = study.protocol
+    definitions = built.definitions | {
+        "seqgen_version": versions()["seqgen"],
+        "seqgen_protocol_sha256": study.source.sha256,
+        "seqgen_reference_ppm": protocol.water_shift_ppm,
+        "seqgen_spectrometer_frequency_hz": protocol.spectrometer_frequency_hz,
+        **chain,
+    }
+    name = str(built.definitions["Name"])
+    paths = []
+    with tempfile.TemporaryDirectory() as scratch:
+        drafts = []
+        for seq_format, suffix in FORMATS:
+            draft = Path(scratch) / f"{name}{suffix}.seq"
+            write_seq(
+                built.blocks,
+                draft,
+                scanner=protocol.scanner,
+                spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
+                definitions=definitions,
+                seq_format=seq_format,
+            )
+            _verify(draft, built, study)
+            drafts.append(draft)
+        for draft in drafts:
+            path = folder / draft.name
+            with replacing(path) as temporary:
+                temporary.write_bytes(draft.read_bytes())
+            paths.append(path)
+    return tuple(paths)
+
+
+def _verify(draft: Path, built: Built, study: Study) -> None:
+    """Read a draft back; compare it with what was built, and check it against the scanner's limits.
+
+    Raises:
+        HardwareLimitError: If a limit is exceeded.
+        VerificationError: If the file plays something else than what was built.
+    """
+    seq = read_seq(draft)
+    failed = [
+        check
+        for check in check_limits(seq, study.protocol.scanner, energy_max_hz2_s=study.protocol.design.energy_max_hz2_s)
+        if check.status == "failed"
+    ]
+    if failed:
+        raise HardwareLimitError(
+            f"{draft.name} was not written: "
+            + "; ".join(f"{c.name} {c.value:.4g} {c.unit}, limit {c.limit:.4g} ({c.note})" for c in failed)
+            + f". Change the protocol, or the profile {study.protocol.scanner.name} if it is wrong."
+        )
+    compare_shots(built_shots(built.blocks, study.protocol.scanner, draft.name), shots(seq), draft.name)
+
+
+def compare_shots(wanted: tuple[Shot, ...], got: tuple[Shot, ...], name: str) -> None:
+    """Refuse a file whose shots differ from those that were built.
+
+    Raises:
+        VerificationError: Naming the first difference.
+    """
+    if len(wanted) != len(got):
+        raise VerificationError(f"{name} holds {len(got)} readouts, but {len(wanted)} were built. It was not written.")
+    seen = set()
+    for one, other in zip(wanted, got, strict=True):
+        if one.labels != other.labels:
+            raise VerificationError(f"{name}: readout {one.index + 1} has labels {other.labels}, not {one.labels}.")
+        if one.identity not in seen:
+            seen.add(one.identity)
+            _compare_timelines(one.timeline, other.timeline, name)
+
+
+def _compare_timelines(wanted: Timeline, got: Timeline, name: str) -> None:
+    """Compare interval by interval: raster, RF and gradients."""
+    if len(wanted.intervals) != len(got.intervals):
+        raise VerificationError(f"{name} plays {len(got.intervals)} intervals, but {len(wanted.intervals)} were built.")
+    for number, (a, b) in enumerate(zip(wanted.intervals, got.intervals, strict=True), 1):
+        same_raster = a.n_samples == b.n_samples and abs(a.dwell_s - b.dwell_s) < 1e-9
+        if not same_raster:
+            raise VerificationError(f"{name}: interval {number} has another raster than what was built.")
+        for what, x, y in (("RF", a.b1_hz, b.b1_hz), ("gradient", a.gradient_hz_per_m, b.gradient_hz_per_m)):
+            scale = float(x.abs().max()) or 1.0
+            error = float((x - y).abs().max()) / scale
+            if error > RF_TOLERANCE:
+                raise VerificationError(f"{name}: {what} of interval {number} differs by {error:.2g} of its peak.")
+
+
+def check_file(path: Path, scanner: Scanner, energy_max_hz2_s: float | None) -> tuple[Check, ...]:
+    """Check a `.seq` file on disk against a scanner's profile."""
+    return check_limits(read_seq(path), scanner, energy_max_hz2_s=energy_max_hz2_s)
+
+
+def checks_json(path: Path, scanner: Scanner, checks: tuple[Check, ...]) -> dict[str, Any]:
+    """Return the outcome of checks, ready for JSON."""
+    return {
+        "file": path.name,
+        "sha256": sha256_file(path),
+        "scanner": scanner.name,
+        "failed": sum(check.status == "failed" for check in checks),
+        "not_checked": [check.name for check in checks if check.status == "not checked"],
+        "checks": [asdict(check) for check in checks],
+    }

@@ -1,0 +1,419 @@
+"""`seqgen report`: everything in a run folder on one page."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqgen.design.artefact import Design, load_design
+from seqgen.errors import InputError
+from seqgen.mrs.basis import load_basis
+from seqgen.mrs.fit_result import FitResult, load_fit
+from seqgen.mrs.nifti import read_nifti_mrs
+from seqgen.pipeline.analyse import (
+    concentrations_path,
+    data_provenance,
+    quality_path,
+    read_concentrations,
+)
+from seqgen.pipeline.build import check_file
+from seqgen.pipeline.folder import RunFolder
+from seqgen.pipeline.scan import read_truth, truth_path
+from seqgen.pipeline.study import Study
+from seqgen.provenance import Provenance, require_source, sha256_file, source
+from seqgen.report.diagram import sequence_diagram
+from seqgen.report.figures import drift_figure, optimisation_figure, pulse_figure
+from seqgen.report.html import Check as ReportCheck
+from seqgen.report.html import Checks, Figure, ReportContent, Section, Table, Verdict, write_report
+from seqgen.report.spectra import FitCurves, SpectraPanel, fit_figure, spectra_figure
+from seqgen.report.tables import Artefact, minimum_reporting_table, provenance_table
+from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.reader import SeqFile, read_seq
+from seqgen.seqfile.shots import shots
+from seqgen.units import b0_t, hz_to_tesla
+from seqgen.verify.limits import NO_LICENCE, Check
+from seqgen.verify.predict import Prediction, WindowResult, predict, pulse_acquire_spectrum, window_result
+
+RANGE_PPM = (1.8, 4.1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Compared:
+    """The edited sequence beside TE-optimised PRESS, both simulated from their files."""
+
+    edited: Prediction
+    """Spectra after the edited sequence."""
+    press: Prediction
+    """Spectra after plain PRESS."""
+    results: Mapping[str, WindowResult]
+    """Window figures of "edited" and "press"."""
+
+
+def make_report(study: Study, folder: RunFolder) -> Path:
+    """Write report.html from the files of a run folder.
+
+    Raises:
+        InputError: If a file is missing or was not made from the others.
+    """
+    require_chain(study, folder)
+    design, result = load_design(folder.design), load_fit(folder.fit)
+    concentrations = read_concentrations(concentrations_path(folder.fit), folder.fit)
+    truth = read_truth(truth_path(folder.raw), folder.raw)
+    seq = read_seq(folder.edited)
+    compared = compare_files(study, folder)
+    checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s)
+    sections = (
+        _what(study, design, seq),
+        _pulse(study, design),
+        _sequence(seq, design, checks),
+        _prediction(study, design, compared),
+        _acquisition(study, truth),
+        _spectrum(study, folder, result),
+        _numbers(result, concentrations, truth),
+        _provenance(folder),
+        _reporting(study, seq, result),
+    )
+    write_report(
+        folder.report,
+        ReportContent(
+            title=f"seqgen: {study.protocol.name}",
+            subtitle=study.protocol.description,
+            verdicts=verdicts(study, concentrations, truth),
+            verdict_text=_verdict_text(study, compared, result),
+            sections=sections,
+        ),
+    )
+    return folder.report
+
+
+def require_chain(study: Study, folder: RunFolder) -> None:
+    """Refuse a folder whose files were not made from one another."""
+    design = load_design(folder.design)
+    require_source(design.provenance, "protocol", study.path, folder.design)
+    seq = read_seq(folder.edited)
+    stated = seq.definitions.get("seqgen_design_sha256", "")
+    if stated != sha256_file(folder.design):
+        raise InputError(
+            f"{folder.edited} was not built from {folder.design}: it states the design {stated[:12]}..., the file has "
+            f"{sha256_file(folder.design)[:12]}.... Run `seqgen build` again."
+        )
+    basis, result = load_basis(folder.basis), load_fit(folder.fit)
+    require_source(basis.provenance, "seq", folder.edited, folder.basis)
+    data, processed = read_nifti_mrs(folder.data), read_nifti_mrs(folder.processed)
+    require_source(data_provenance(data), "raw", folder.raw, folder.data)
+    require_source(data_provenance(data), "seq", folder.edited, folder.data)
+    require_source(data_provenance(processed), "data", folder.data, folder.processed)
+    require_source(result.provenance, "data", folder.processed, folder.fit)
+    require_source(result.provenance, "basis", folder.basis, folder.fit)
+
+
+def compare_files(study: Study, folder: RunFolder) -> Compared:
+    """Simulate target and interferers through the edited and the plain file."""
+    protocol, spec = study.protocol, study.protocol.design
+    names = (spec.target, *spec.interferers)
+    systems = {name: study.systems[name] for name in names}
+    place = {
+        "spectrometer_frequency_hz": protocol.spectrometer_frequency_hz,
+        "reference_ppm": protocol.water_shift_ppm,
+        "linewidth_hz": spec.linewidth_hz,
+    }
+    found = {
+        name: predict(read_seq(path), systems, study.relaxation, **place)
+        for name, path in (("edited", folder.edited), ("press", folder.plain))
+    }
+    reference = pulse_acquire_spectrum(systems[spec.target], found["edited"], **place)
+    results = {
+        name: window_result(prediction, spec.target, spec.interferers, spec.window_ppm, reference)
+        for name, prediction in found.items()
+    }
+    return Compared(edited=found["edited"], press=found["press"], results=results)
+
+
+def verdicts(
+    study: Study, concentrations: Mapping[str, Mapping[str, float]], truth: Mapping[str, Mapping[str, float]]
+) -> tuple[Verdict, ...]:
+    """Return truth, fit and bound of target and interferers."""
+    spec = study.protocol.design
+    return tuple(
+        Verdict(
+            name=name,
+            fitted=concentrations[name]["value_mm"],
+            crlb_sd=concentrations[name]["crlb_sd_mm"],
+            unit="mM",
+            truth=truth[name]["concentration_mm"],
+        )
+        for name in (spec.target, *spec.interferers)
+        if name in concentrations
+    )
+
+
+def _verdict_text(study: Study, compared: Compared, result: FitResult) -> str:
+    spec = study.protocol.design
+    edited, press = compared.results["edited"], compared.results["press"]
+    others = " and ".join(spec.interferers)
+    return (
+        f"In the window {spec.window_ppm[0]:g} to {spec.window_ppm[1]:g} ppm the edited sequence keeps "
+        f"{edited.signal:.2f} of the pulse-acquire signal of {spec.target} with {edited.contamination:.0%} of it from "
+        f"{others} at equal concentration; PRESS with the echo times best for the same loss keeps {press.signal:.2f} "
+        f"with {press.contamination:.0%}. Both numbers are simulated from the .seq files, at nominal B1 and on resonance. "
+        f"The fit of the simulated scan ended with status: {result.status}."
+    )
+
+
+def _what(study: Study, design: Design, seq: SeqFile) -> Section:
+    protocol = study.protocol
+    rows = (
+        ("Protocol", study.path.name),
+        ("Scanner profile", protocol.scanner.name),
+        (
+            "Spectrometer frequency",
+            f"{protocol.spectrometer_frequency_hz / 1e6:.4f} MHz ({b0_t(protocol.spectrometer_frequency_hz):.4f} T)",
+        ),
+        ("Temperature, water", f"{protocol.temperature_c:g} °C, {protocol.water_shift_ppm:g} ppm"),
+        ("Target, interferers", f"{protocol.design.target}; {', '.join(protocol.design.interferers)}"),
+        ("Echo times", f"TE1 {design.te1_s * 1e3:.2f} ms, TE2 {design.te2_s * 1e3:.2f} ms"),
+        ("Sequence duration", f"{seq.total_duration_s:.1f} s"),
+        ("Seed", str(protocol.seed)),
+    )
+    return Section(title="What was made", items=(Table(header=("Item", "Value"), rows=rows),))
+
+
+def _pulse(study: Study, design: Design) -> Section:
+    spec, limit_hz = study.protocol.design, study.protocol.scanner.b1_max_hz
+    pulse = design.pulse
+    rows = (
+        (
+            "Peak",
+            f"{pulse.peak_hz:.4f} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.3f} uT)",
+            f"{spec.b1_max_hz:g} Hz (protocol), {limit_hz:.0f} Hz (scanner)",
+        ),
+        ("Energy", f"{pulse.energy_hz2_s:.3f} Hz² s", f"{spec.energy_max_hz2_s:g} Hz² s (protocol)"),
+        ("Root mean square", f"{pulse.rms_hz:.3f} Hz", "-"),
+        ("Optimiser", design.status, "-"),
+    )
+    history = {
+        (f"start {k + 1}" if k < len(design.history) - 1 else "final"): np.array(run)
+        for k, run in enumerate(design.history)
+        if len(run) > 1
+    }
+    return Section(
+        title="The pulse",
+        items=(
+            Figure(
+                drawing=pulse_figure(
+                    pulse,
+                    spectrometer_frequency_hz=study.protocol.spectrometer_frequency_hz,
+                    reference_ppm=study.protocol.water_shift_ppm,
+                    window_ppm=spec.window_ppm,
+                ),
+                caption="The editing pulse: amplitude, phase, and its spectrum (small-tip flip angle).",
+                alt="Amplitude and phase of the editing pulse against time, and its spectrum against chemical shift.",
+            ),
+            Table(header=("Quantity", "Value", "Limit"), rows=rows),
+            Figure(
+                drawing=optimisation_figure(
+                    history,
+                    loss_label="Loss (ensemble mean)",
+                    best="final",
+                    references={"TE-optimised PRESS": design.press_metrics.loss},
+                ),
+                caption="Loss during the optimisation: random starts, and the best of them carried on.",
+                alt="Loss against iteration for every start.",
+            ),
+        ),
+    )
+
+
+def _sequence(seq: SeqFile, design: Design, checks: tuple[Check, ...]) -> Section:
+    timeline = phase_cycle(shots(seq))[0]
+    return Section(
+        title="The sequence",
+        items=(
+            Figure(
+                drawing=sequence_diagram(
+                    timeline,
+                    echo_times={"TE1": design.te1_s, "TE2": design.te2_s, "TE": design.te1_s + design.te2_s},
+                ),
+                caption=f"One repetition as {seq.name} plays it.",
+                alt="RF, gradients and receiver of one repetition against time.",
+            ),
+            Checks(checks=tuple(report_check(check) for check in checks), caption=f"Checks of {seq.name}. {NO_LICENCE}"),
+        ),
+    )
+
+
+def report_check(check: Check) -> ReportCheck:
+    """Return a check with its numbers as words."""
+
+    def words(value: float | None) -> str:
+        return "" if value is None else f"{value:.5g} {check.unit}".strip()
+
+    return ReportCheck(
+        name=check.name, value=words(check.value), limit=words(check.limit), outcome=check.status, note=check.note
+    )
+
+
+def _prediction(study: Study, design: Design, compared: Compared) -> Section:
+    spec = study.protocol.design
+    panels = [
+        SpectraPanel(
+            title=title,
+            ppm=prediction.ppm,
+            curves={name: values.real for name, values in prediction.spectra.items()},
+        )
+        for title, prediction in (
+            (f"Edited, TE {design.te1_s * 1e3:.1f}/{design.te2_s * 1e3:.1f} ms", compared.edited),
+            (f"PRESS, TE {design.press_te1_s * 1e3:.1f}/{design.press_te2_s * 1e3:.1f} ms", compared.press),
+        )
+    ]
+    press, edited = design.press_metrics, design.metrics
+    rows = (
+        ("TE-optimised PRESS", f"{press.signal:.4f}", f"{press.contamination:.4f}", f"{press.loss:.4f}"),
+        ("Edited", f"{edited.signal:.4f}", f"{edited.contamination:.4f}", f"{edited.loss:.4f}"),
+    )
+    return Section(
+        title="Predicted spectra",
+        text=f"Simulated from the two .seq files, equal concentrations, linewidth {spec.linewidth_hz:g} Hz, T2 counted.",
+        items=(
+            Figure(
+                drawing=spectra_figure(
+                    panels, range_ppm=(1.9, 2.7), window_ppm=spec.window_ppm, signal_label="Signal (arb. units)"
+                ),
+                caption="Real part of the predicted spectra; the target's window is shaded.",
+                alt="Spectra of target and interferers after the edited sequence and after TE-optimised PRESS.",
+            ),
+            Table(
+                header=("Sequence", "Signal", "Contamination", "Loss"),
+                rows=rows,
+                caption="Means over the ensemble of B0 and B1: target signal against pulse-acquire; interferers against target.",
+            ),
+        ),
+    )
+
+
+def _acquisition(study: Study, truth: Mapping[str, Mapping[str, float]]) -> Section:
+    rows = tuple(
+        (
+            name,
+            f"{row['concentration_mm']:.3f}",
+            f"{row['t1_s'] * 1e3:.0f}",
+            f"{row['t2_s'] * 1e3:.1f}",
+            f"{row['shift_error_ppm'] * 1e3:+.2f}",
+            f"{(row['j_factor'] - 1) * 100:+.2f}",
+        )
+        for name, row in truth.items()
+    )
+    header = ("Metabolite", "Concentration (mM)", "T1 (ms)", "T2 (ms)", "Shift error (ppb)", "J error (%)")
+    acquisition = study.protocol.acquisition
+    text = (
+        f"{acquisition.n_coils} coils, SNR {acquisition.snr:g}, drift {acquisition.frequency_drift_hz:g} Hz, residual "
+        f"water {acquisition.residual_water_fraction:.2%}. Shifts, couplings and T2 of the sample differ from those that "
+        "design and fit believe in."
+    )
+    return Section(title="Simulated acquisition", text=text, items=(Table(header=header, rows=rows),))
+
+
+def _spectrum(study: Study, folder: RunFolder, result: FitResult) -> Section:
+    quality = json.loads(quality_path(folder.processed).read_text(encoding="utf-8"))
+    curves = FitCurves(
+        ppm=result.ppm,
+        data=result.data.real,
+        model=result.model.real,
+        baseline=result.baseline.real,
+        components={name: result.components[:, k].real for k, name in enumerate(result.names)},
+        highlighted=(study.protocol.design.target, *study.protocol.design.interferers),
+    )
+    items: list[Any] = [
+        Figure(
+            drawing=fit_figure(curves, range_ppm=study.protocol.fit.range_ppm),
+            caption="Processed spectrum with fit, residual, baseline and metabolites.",
+            alt="Fitted spectrum with residual and components.",
+        )
+    ]
+    if quality.get("drift_hz"):
+        drift = drift_figure(np.array(quality["drift_hz"]), np.array(quality["drift_rad"]))
+        items.append(
+            Figure(
+                drawing=drift,
+                caption="Frequency and phase of every transient before correction.",
+                alt="Frequency and phase against transient.",
+            )
+        )
+    text = (
+        f"{quality['transients_used']} of {quality['transients_total']} transients used. SNR {result.snr:.0f} "
+        f"({result.snr_definition}); linewidth {result.linewidth_hz:.2f} Hz; fit quality number "
+        f"{result.fit_quality_number:.2f}."
+    )
+    return Section(title="Processed spectrum and fit", text=text, items=tuple(items))
+
+
+def _numbers(
+    result: FitResult, concentrations: Mapping[str, Mapping[str, float]], truth: Mapping[str, Mapping[str, float]]
+) -> Section:
+    rows = []
+    for name, row in concentrations.items():
+        sd, known = row["crlb_sd_mm"], truth.get(name)
+        deviation = "-" if known is None else f"{(row['value_mm'] - known['concentration_mm']) / sd:+.1f}"
+        rows.append(
+            (
+                name,
+                "-" if known is None else f"{known['concentration_mm']:.3f}",
+                f"{row['value_mm']:.3f}",
+                f"{sd:.3f}",
+                f"{100 * sd / row['value_mm']:.1f}" if row["value_mm"] > 0 else "-",
+                deviation,
+            )
+        )
+    header = ("Metabolite", "Truth (mM)", "Fitted (mM)", "CRLB (mM)", "CRLB (%)", "Deviation (CRLBs)")
+    text = (
+        "CRLBs are those of the fit alone. Deviations of many CRLBs are what wrong shifts, couplings and T2 cost: noise "
+        "is not the limit then."
+    )
+    return Section(title="Numbers", text=text, items=(Table(header=header, rows=tuple(rows)),))
+
+
+def _provenance(folder: RunFolder) -> Section:
+    design, basis, result = load_design(folder.design), load_basis(folder.basis), load_fit(folder.fit)
+    seq = read_seq(folder.edited)
+    made_from = {"design": source(folder.design)}
+    listed: list[tuple[Path, Provenance | None]] = [
+        (folder.design, design.provenance),
+        (folder.edited, Provenance(made_from=made_from, versions={"seqgen": seq.definitions["seqgen_version"]})),
+        (folder.basis, basis.provenance),
+        (folder.raw, Provenance(made_from={"seq": source(folder.edited)})),
+        (folder.data, data_provenance(read_nifti_mrs(folder.data))),
+        (folder.processed, data_provenance(read_nifti_mrs(folder.processed))),
+        (folder.fit, result.provenance),
+    ]
+    table = provenance_table(
+        [Artefact(name=path.name, sha256=sha256_file(path), provenance=record) for path, record in listed]
+    )
+    return Section(title="Provenance", items=(table,))
+
+
+def _reporting(study: Study, seq: SeqFile, result: FitResult) -> Section:
+    protocol = study.protocol
+    numbers = seq.definition_numbers
+    size = ", ".join(f"{1e3 * edge:g}" for edge in numbers("VoxelSize") or ())
+    position = ", ".join(f"{1e3 * edge:g}" for edge in numbers("VoxelPosition") or ())
+    tr, te = numbers("TR") or (float("nan"),), numbers("TE") or (float("nan"),)
+    known = {
+        "field_strength": f"{b0_t(protocol.spectrometer_frequency_hz):.3f} T (simulated)",
+        "vendor": f"{protocol.scanner.vendor} (profile; the scan is simulated)",
+        "rf_coil": f"1H, {protocol.acquisition.n_coils} receive channels (simulated)",
+        "sequence": f"{seq.name} ({seq.definitions['Name']})",
+        "voi_position": f"{position} mm (gradient coordinates)",
+        "voi_size": f"{size} mm",
+        "repetition_and_echo_time": f"TR {tr[0] * 1e3:.0f} ms, TE {te[0] * 1e3:.2f} ms",
+        "software": f"seqgen {seq.definitions['seqgen_version']}",
+        "output_measure": "mM, by the unsuppressed water signal",
+        "quantification": "water concentration, T1 and T2 as the protocol states them",
+        "fit_model": f"linear combination in {protocol.fit.range_ppm[0]:g} to {protocol.fit.range_ppm[1]:g} ppm, spline baseline",
+        "snr_and_linewidth": f"SNR {result.snr:.0f} ({result.snr_definition}); {result.linewidth_hz:.2f} Hz",
+        "fit_quality": f"CRLBs in the table; fit quality number {result.fit_quality_number:.2f}",
+        "sample_spectrum": "above",
+    }
+    return Section(title="Minimum reporting", items=(minimum_reporting_table(known),))

@@ -1,0 +1,44 @@
+"""`seqgen run`: the whole chain, link after link."""
+
+from pathlib import Path
+
+from seqgen.errors import VerificationError
+from seqgen.mrs.process import ProcessSettings
+from seqgen.pipeline.analyse import Quantified, fit_data, make_basis, process_data
+from seqgen.pipeline.build import build_edited, build_plain, check_file, checks_json
+from seqgen.pipeline.design import make_design
+from seqgen.pipeline.folder import RunFolder
+from seqgen.pipeline.report import make_report, verdicts
+from seqgen.pipeline.scan import convert_raw, read_truth, simulate_raw, truth_path
+from seqgen.pipeline.study import Reporter, Study
+from seqgen.provenance import write_json
+from seqgen.report.html import Verdict
+
+
+def run_all(study: Study, path: Path, reporter: Reporter, *, time: str) -> tuple[Quantified, tuple[Verdict, ...]]:
+    """Design, build, check, scan (simulated), convert, process, fit and report into one folder.
+
+    Raises:
+        VerificationError: If a check of the written file fails.
+    """
+    folder = RunFolder(path=path)
+    design = make_design(study, folder.design, reporter)
+    reporter.say(f"Writing {folder.edited.name} and {folder.plain.name}, each in Pulseq 1.5.0 and 1.4.1 form ...")
+    build_edited(study, design, folder.design, path)
+    build_plain(study, (design.press_te1_s, design.press_te2_s), path)
+    checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s)
+    write_json(folder.checks, checks_json(folder.edited, study.protocol.scanner, checks))
+    failed = [check.name for check in checks if check.status == "failed"]
+    if failed:
+        raise VerificationError(f"{folder.edited} failed {', '.join(failed)}. See {folder.checks}.")
+    make_basis(study, folder.edited, folder.basis, reporter)
+    simulate_raw(study, folder.edited, folder.raw, reporter)
+    reporter.say("Converting, processing and fitting ...")
+    convert_raw(folder.raw, folder.edited, folder.data, time=time)
+    settings = ProcessSettings(water_shift_ppm=study.protocol.water_shift_ppm)
+    process_data(folder.data, folder.processed, settings, time=time)
+    quantified = fit_data(study, folder.processed, folder.basis, folder.edited, folder.fit)
+    reporter.say("Writing the report ...")
+    make_report(study, folder)
+    truth = read_truth(truth_path(folder.raw), folder.raw)
+    return quantified, verdicts(study, quantified.concentrations, truth)

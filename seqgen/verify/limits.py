@@ -1,0 +1,243 @@
+"""Limits of a scanner checked on a `.seq` file as it is on disk, by code that design and sequence do not share."""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from seqgen.scanner import Scanner
+from seqgen.seqfile.events import Block, GradientEvent, SeqFile
+from seqgen.units import hz_to_tesla
+
+Status = Literal["passed", "failed", "not checked"]
+
+NO_LICENCE = (
+    "No statement here licenses a scan: the scanner's own supervision and the site's safety officer decide."
+)
+"""Printed with every check and report."""
+
+RF_QUANTISATION = 1e-5
+"""Relative rounding of RF amplitudes in a `.seq` file that is forgiven at a limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One question put to a file."""
+
+    name: str
+    """What was checked."""
+    status: Status
+    """Outcome; "not checked" is no pass."""
+    value: float | None = None
+    """What the file has."""
+    limit: float | None = None
+    """What is allowed."""
+    unit: str = ""
+    """Unit of both."""
+    note: str = ""
+    """Where it happens, or why it was not checked."""
+
+
+def check_limits(seq: SeqFile, scanner: Scanner, *, energy_max_hz2_s: float | None = None) -> tuple[Check, ...]:
+    """Check timing, RF, gradients and readouts of a file against a scanner's profile.
+
+    Args:
+        seq: The file.
+        scanner: Rasters, dead times and limits.
+        energy_max_hz2_s: Largest energy of a pulse that prepares (an editing pulse), Hz^2 s; None: no such limit.
+
+    Returns:
+        Every check with its value; SAR and PNS are reported as not checked.
+    """
+    return (
+        *_check_rf(seq, scanner, energy_max_hz2_s),
+        *_check_gradients(seq, scanner),
+        *_check_timing(seq, scanner),
+        *_check_readouts(seq, scanner),
+        _check_signature(seq),
+        Check(
+            name="SAR",
+            status="not checked",
+            note="needs the coil's W/kg per uT^2, which no public table gives; see RF energy and B1+rms",
+        ),
+        Check(
+            name="PNS",
+            status="not checked",
+            note="needs the gradient coil's SAFE or chronaxie coefficients, which are not distributed",
+        ),
+    )
+
+
+def _at_most(name: str, value: float, limit: float, unit: str, note: str = "", forgiven: float = 1e-9) -> Check:
+    """Return a check that a value does not exceed a limit."""
+    within = math.isfinite(value) and value <= limit * (1 + forgiven)
+    return Check(name=name, status="passed" if within else "failed", value=value, limit=limit, unit=unit, note=note)
+
+
+def _check_rf(seq: SeqFile, scanner: Scanner, energy_max_hz2_s: float | None) -> list[Check]:
+    """Check peak amplitude and energies; state energy per TR and B1+rms over the worst 10 s."""
+    pulses = [(start, block, block.rf) for start, block in _blocks(seq) if block.rf is not None]
+    peaks = {rf.id: float(np.abs(rf.shape_hz).max()) for _, _, rf in pulses}
+    energies = {rf.id: float((np.abs(rf.shape_hz) ** 2).sum()) * rf.dwell_s for _, _, rf in pulses}
+    worst = max(peaks, key=lambda number: peaks[number], default=0)
+    checks = [
+        _at_most(
+            "RF amplitude",
+            hz_to_tesla(peaks.get(worst, 0.0)) * 1e6,
+            scanner.b1_max_t * 1e6,
+            "uT",
+            f"RF event {worst}",
+            RF_QUANTISATION,
+        )
+    ]
+    prepared = [energies[rf.id] for _, _, rf in pulses if rf.use == "preparation"]
+    if energy_max_hz2_s is not None and prepared:
+        checks.append(
+            _at_most("editing pulse energy", max(prepared), energy_max_hz2_s, "Hz^2 s", forgiven=RF_QUANTISATION)
+        )
+    starts = np.array([start for start, _, _ in pulses])
+    values = np.array([energies[rf.id] for _, _, rf in pulses])
+    window_s = 10.0
+    held = [float(values[(starts >= s) & (starts < s + window_s)].sum()) for s in starts]
+    rms_hz = math.sqrt(max(held, default=0.0) / min(window_s, seq.total_duration_s))
+    checks.append(
+        Check(
+            name="B1+rms over the worst 10 s",
+            status="not checked",
+            value=hz_to_tesla(rms_hz) * 1e6,
+            unit="uT",
+            note="stated; its limit depends on the subject and the device label",
+        )
+    )
+    return checks
+
+
+def _check_gradients(seq: SeqFile, scanner: Scanner) -> list[Check]:
+    """Check amplitude and slew rate of every gradient event, and jumps between blocks."""
+    amplitude, slew, jump, note = 0.0, 0.0, 0.0, ""
+    edges = [0.0, 0.0, 0.0]
+    seen: set[str] = set()
+    for number, (_, block) in enumerate(_blocks(seq), 1):
+        for axis, gradient in enumerate(block.gradients):
+            first, last = (0.0, 0.0) if gradient is None else _edges(gradient, block.duration_s)
+            if abs(first - edges[axis]) > jump:
+                jump, note = abs(first - edges[axis]), f"axis {'xyz'[axis]} before block {number}"
+            edges[axis] = last
+            if gradient is None or gradient.key in seen:
+                continue
+            seen.add(gradient.key)
+            amplitude = max(amplitude, float(np.abs(gradient.value_hz_per_m).max()))
+            steps = np.diff(gradient.time_s)
+            if (steps > 0).any():
+                slew = max(slew, float(np.abs(np.diff(gradient.value_hz_per_m)[steps > 0] / steps[steps > 0]).max()))
+    largest_jump = scanner.max_slew_hz_per_m_per_s * scanner.gradient_raster_s
+    return [
+        _at_most("gradient amplitude", hz_to_tesla(amplitude) * 1e3, scanner.max_gradient_t_per_m * 1e3, "mT/m"),
+        _at_most("gradient slew rate", hz_to_tesla(slew), scanner.max_slew_t_per_m_per_s, "T/m/s", forgiven=1e-4),
+        _at_most(
+            "gradient jump between blocks", hz_to_tesla(jump) * 1e3, hz_to_tesla(largest_jump) * 1e3, "mT/m", note
+        ),
+    ]
+
+
+def _edges(gradient: GradientEvent, block_s: float) -> tuple[float, float]:
+    """Return the gradient's values at the start and the end of its block, Hz/m."""
+    first, last = gradient.at(np.array([0.0, block_s]))
+    return float(first), float(last)
+
+
+def _check_timing(seq: SeqFile, scanner: Scanner) -> list[Check]:
+    """Check rasters of the file against the scanner's, dead times, and the stated TotalDuration and TR."""
+    rasters = seq.rasters
+    pairs = (
+        ("RF", rasters.rf_s, scanner.rf_raster_s),
+        ("gradient", rasters.gradient_s, scanner.gradient_raster_s),
+        ("ADC", rasters.adc_s, scanner.adc_raster_s),
+        ("block", rasters.block_s, scanner.block_raster_s),
+    )
+    checks = [
+        Check(
+            name=f"{name} raster",
+            status="passed" if abs(got - wanted) < 1e-3 * wanted else "failed",
+            value=got * 1e6,
+            limit=wanted * 1e6,
+            unit="us",
+        )
+        for name, got, wanted in pairs
+    ]
+    before, after = math.inf, math.inf
+    for _, block in _blocks(seq):
+        if block.rf is not None:
+            before = min(before, block.rf.delay_s)
+            after = min(after, block.duration_s - block.rf.delay_s - block.rf.duration_s)
+    for name, got, least in (("before", before, scanner.rf_dead_time_s), ("after", after, scanner.rf_ringdown_s)):
+        if math.isfinite(got):
+            checks.append(
+                Check(
+                    name=f"time {name} RF in its block",
+                    status="passed" if got >= least - 1e-9 else "failed",
+                    value=got * 1e6,
+                    limit=least * 1e6,
+                    unit="us",
+                    note="at least",
+                )
+            )
+    stated = seq.definition_numbers("TotalDuration")
+    if stated is None:
+        checks.append(Check(name="TotalDuration", status="not checked", note="the file does not state it"))
+    else:
+        same = abs(stated[0] - seq.total_duration_s) <= 1e-5 * seq.total_duration_s
+        checks.append(
+            Check(
+                name="TotalDuration",
+                status="passed" if same else "failed",
+                value=seq.total_duration_s,
+                limit=stated[0],
+                unit="s",
+                note="sum of blocks against the stated value",
+            )
+        )
+    return checks
+
+
+def _check_readouts(seq: SeqFile, scanner: Scanner) -> list[Check]:
+    """Check number of samples, divisor, dwell raster and equality of readouts."""
+    readouts = {(block.adc.n_samples, block.adc.dwell_s) for _, block in _blocks(seq) if block.adc is not None}
+    if not readouts:
+        return [Check(name="readout", status="failed", value=0, note="the file holds no readout")]
+    samples = [n for n, _ in readouts]
+    off_raster = max(abs(dwell / scanner.adc_raster_s - round(dwell / scanner.adc_raster_s)) for _, dwell in readouts)
+    remainder = max(n % scanner.adc_samples_divisor for n in samples)
+    return [
+        _at_most("readout samples", max(samples), scanner.adc_samples_max, "samples"),
+        Check(
+            name=f"readout samples divisible by {scanner.adc_samples_divisor}",
+            status="passed" if remainder == 0 else "failed",
+            value=remainder,
+            limit=0,
+            note="remainder",
+        ),
+        Check(name="readouts alike", status="passed" if len(readouts) == 1 else "failed", value=len(readouts), limit=1),
+        Check(
+            name="dwell time on the ADC raster",
+            status="passed" if off_raster < 1e-6 else "failed",
+            value=off_raster,
+            limit=0,
+            unit="raster",
+        ),
+    ]
+
+
+def _check_signature(seq: SeqFile) -> Check:
+    """State whether the file's signature was there; the reader refuses a wrong one."""
+    if seq.signature is None:
+        return Check(name="signature", status="not checked", note="the file carries none")
+    return Check(name="signature", status="passed", note=f"MD5 {seq.signature}")
+
+
+def _blocks(seq: SeqFile) -> list[tuple[float, Block]]:
+    """Return (start in s, block) in order of play."""
+    ends = itertools.accumulate(block.duration_s for block in seq.blocks)
+    return [(end - block.duration_s, block) for end, block in zip(ends, seq.blocks, strict=True)]
