@@ -1,5 +1,6 @@
 """The record of what was done to data: one ProcessingApplied entry of NIfTI-MRS per step."""
 
+import re
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
@@ -17,6 +18,8 @@ Method = Literal[
     "Phasing",
 ]
 """Words of Near et al., NMR Biomed 34:e4257 (2021), doi:10.1002/nbm.4257."""
+
+_DIMENSION_KEY = re.compile(r"dim_[567]_(info|header)")
 
 
 def with_step(data: MRSData, fid: ComplexArray, *, method: Method, details: str, time: str, **changes: Any) -> MRSData:
@@ -37,5 +40,18 @@ def with_step(data: MRSData, fid: ComplexArray, *, method: Method, details: str,
         "Method": method,
         "Details": details,
     }
-    header = {**data.header, "ProcessingApplied": [*data.header.get("ProcessingApplied", []), entry]}
+    kept = _renumbered(data.header, data.dims, changes.get("dims", data.dims))
+    header = {**kept, "ProcessingApplied": [*data.header.get("ProcessingApplied", []), entry]}
     return replace(data, fid=fid, header=header, **changes)
+
+
+def _renumbered(header: dict[str, Any], before: tuple[str, ...], after: tuple[str, ...]) -> dict[str, Any]:
+    """Return a header whose dim_N_info and dim_N_header follow their dimension, or go with it."""
+    kept = {key: value for key, value in header.items() if not _DIMENSION_KEY.fullmatch(key)}
+    for old, tag in enumerate(before):
+        if tag in after:
+            for what in ("info", "header"):
+                key = f"dim_{5 + old}_{what}"
+                if key in header:
+                    kept[f"dim_{5 + after.index(tag)}_{what}"] = header[key]
+    return kept
