@@ -1,0 +1,5 @@
+"""`python -m seqgen`: the command line."""
+
+from seqgen.cli import main
+
+main()

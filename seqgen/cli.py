@@ -1,0 +1,529 @@
+"""The command line: parse, call, print. No physics, and no heavy import before the arguments are parsed."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from seqgen.errors import SeqgenError, VerificationError
+
+if TYPE_CHECKING:
+    from seqgen.pipeline.study import Study
+    from seqgen.provenance import Progress
+    from seqgen.report.html import Verdict
+
+EXIT_CHECK_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PROTOCOL = click.argument("protocol", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, for machines.")
+
+
+def _output(what: str, default: str | None = None) -> Callable[[F], F]:
+    """Return the option -o."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        default=default,
+        required=default is None,
+        show_default=default is not None,
+        help=what,
+    )
+
+
+class _Commands(click.Group):
+    """Commands in the order of the chain; errors of seqgen become one clear line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SeqgenError as error:
+            click.echo(f"seqgen: error: {error}", err=True)
+            ctx.exit(EXIT_CHECK_FAILED if isinstance(error, VerificationError) else EXIT_BAD_INPUT)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="seqgen")
+@click.option(
+    "--threads", type=click.IntRange(1), default=2, show_default=True, help="Threads of the numerical kernels."
+)
+def main(threads: int) -> None:
+    """Design RF editing pulses, write them as Pulseq files, and turn what the scanner returns into concentrations.
+
+    \b
+    The chain, link by link (run does all of them with a simulated scan):
+      protocol.yaml -> design -> build -> check -> [scan, or simulate] -> convert -> process -> fit -> report
+
+    \b
+    Start here:
+      seqgen init -o my_study.yaml
+      seqgen run my_study.yaml -o runs/my_study
+
+    \b
+    Exit codes: 0 done, 1 a check failed, 2 bad input.
+    No statement of seqgen licenses a scan: the scanner's own supervision and the site's safety officer decide.
+    """
+    # Through the environment, because torch is not imported yet (and need not be for every command).
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+class _Console:
+    """Tells the user what happens: lines and progress bars on stderr, silent with --json."""
+
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
+        self.bars: list[Any] = []
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if not self.silent:
+            click.echo(text, err=True)
+
+    def progress(self, label: str) -> "Progress":
+        """Return the update function of a progress bar; no bar is drawn where stderr is no terminal."""
+        from tqdm import tqdm
+
+        bar = tqdm(total=1, desc=label, disable=True if self.silent else None, leave=True, unit="step")
+
+        def update(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            if done >= total:
+                bar.close()
+
+        return update
+
+
+def _now() -> str:
+    """Return the time for records, ISO 8601 in UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _study(path: Path) -> "Study":
+    """Read a protocol."""
+    from seqgen.pipeline.study import load_study
+
+    return load_study(path)
+
+
+def _print(as_json: bool, result: dict[str, Any], text: str) -> None:
+    """Print a result as JSON or as text."""
+    click.echo(json.dumps(result, indent=2) if as_json else text)
+
+
+@main.command()
+@_PROTOCOL
+@_output("Folder for all files; made if it does not exist.")
+@_JSON
+def run(protocol: Path, output: Path, as_json: bool) -> None:
+    """Run the whole chain on PROTOCOL with a simulated scan.
+
+    Designs the editing pulse, writes the edited and the TE-optimised plain sequence (Pulseq 1.5.0 and 1.4.1), checks the
+    limits of the scanner on the written file, simulates the scan from that file (several coils, noise, drift, residual
+    water, a sample that differs from the tables), converts the raw data (MRD) to NIfTI-MRS, processes, fits with the
+    basis of that very file, and writes report.html. A few minutes on two cores.
+
+    \b
+    Example:
+      seqgen run protocols/phantom_glu_gln_3t.yaml -o runs/phantom_glu_gln_3t
+    """
+    from seqgen.pipeline.folder import RunFolder
+    from seqgen.pipeline.run import run_all
+
+    quantified, verdicts = run_all(_study(protocol), output, _Console(as_json), time=_now())
+    report_path = RunFolder(path=output).report
+    result = {
+        "report": str(report_path),
+        "fit_status": quantified.fit.status,
+        "metabolites": {
+            row.name: {"unit": row.unit, "truth": row.truth, "fitted": row.fitted, "crlb_sd": row.crlb_sd}
+            for row in verdicts
+        },
+    }
+    _print(as_json, result, _verdict_lines(verdicts, quantified.fit.status) + f"\nReport: {report_path}")
+
+
+def _verdict_lines(verdicts: "tuple[Verdict, ...]", status: str) -> str:
+    """Return the table of truth, fit and bound."""
+    lines = [f"{'':12}{'truth':>10}{'fitted':>10}{'CRLB':>10}"]
+    lines += [
+        f"{row.name:12}{row.truth if row.truth is not None else float('nan'):10.3f}{row.fitted:10.3f}{row.crlb_sd:10.3f} {row.unit}"
+        for row in verdicts
+    ]
+    return "\n".join([*lines, f"Fit: {status}"])
+
+
+@main.command()
+@_PROTOCOL
+@_output("Design file (JSON).", "design.json")
+@_JSON
+def design(protocol: Path, output: Path, as_json: bool) -> None:
+    """Optimise the editing pulse of PROTOCOL and find the best plain PRESS for the same loss.
+
+    The pulse never exceeds the B1 (Hz) and energy (Hz^2 s) limits of the protocol and the B1 of the scanner. Same
+    protocol, same seed, same pulse.
+
+    \b
+    Example:
+      seqgen design protocols/phantom_glu_gln_3t.yaml -o design.json
+    """
+    from dataclasses import asdict
+
+    from seqgen.pipeline.design import make_design
+
+    made = make_design(_study(protocol), output, _Console(as_json))
+    result = {
+        "design": str(output),
+        "status": made.status,
+        "te1_s": made.te1_s,
+        "te2_s": made.te2_s,
+        "peak_hz": made.pulse.peak_hz,
+        "energy_hz2_s": made.pulse.energy_hz2_s,
+        "metrics": asdict(made.metrics),
+        "press": {"te1_s": made.press_te1_s, "te2_s": made.press_te2_s, **asdict(made.press_metrics)},
+    }
+    rows = (
+        ("edited", made.te1_s, made.te2_s, made.metrics),
+        ("PRESS", made.press_te1_s, made.press_te2_s, made.press_metrics),
+    )
+    table = "\n".join(
+        f"{name:8} TE1 {te1 * 1e3:7.2f} ms  TE2 {te2 * 1e3:7.2f} ms  signal {m.signal:.4f}  "
+        f"contamination {m.contamination:.4f}  loss {m.loss:.4f}"
+        for name, te1, te2, m in rows
+    )
+    peak = f"Pulse: peak {made.pulse.peak_hz:.4f} Hz, energy {made.pulse.energy_hz2_s:.3f} Hz^2 s; {made.status}"
+    _print(as_json, result, f"{table}\n{peak}\nDesign: {output}")
+
+
+@main.command()
+@_PROTOCOL
+@click.option(
+    "--design",
+    "design_path",
+    type=click.Path(path_type=Path),
+    help="Design file; without it the plain sequence is built with the echo times of the protocol.",
+)
+@_output("Folder for the .seq files.", ".")
+@_JSON
+def build(protocol: Path, design_path: Path | None, output: Path, as_json: bool) -> None:
+    """Build the sequence of PROTOCOL as .seq files, in Pulseq 1.5.0 and (name ending in _141) 1.4.1 form.
+
+    Every file is read back, compared with what was built, and checked against the scanner's limits before it gets its
+    name: a file above a limit is not written.
+
+    \b
+    Example:
+      seqgen build protocols/phantom_glu_gln_3t.yaml --design design.json -o scan_files
+    """
+    from seqgen.design.artefact import load_design
+    from seqgen.pipeline.build import build_edited, build_plain
+
+    study = _study(protocol)
+    if design_path is None:
+        paths = build_plain(study, None, output)
+    else:
+        paths = build_edited(study, load_design(design_path), design_path, output)
+    _print(as_json, {"files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
+
+
+@main.command()
+@click.argument("seq", type=click.Path(path_type=Path))
+@click.option("--scanner", help="Scanner profile: a name of the table, or the path of a .yaml profile of your own.")
+@click.option("--protocol", type=click.Path(path_type=Path), help="Take scanner and pulse limits from this protocol.")
+@_JSON
+def check(seq: Path, scanner: str | None, protocol: Path | None, as_json: bool) -> None:
+    """Check a .seq file on disk against the limits of a scanner.
+
+    RF amplitude (uT), gradient amplitude (mT/m) and slew (T/m/s), rasters and dead times (us), readouts, signature.
+    What could not be checked is said to be "not checked". Exit code 1 if a check fails.
+
+    \b
+    Example:
+      seqgen check press_edited.seq --scanner siemens_prisma_3t
+    """
+    from seqgen import library
+    from seqgen.errors import InputError
+    from seqgen.pipeline.build import check_file, checks_json
+    from seqgen.verify.limits import NO_LICENCE
+
+    if (scanner is None) == (protocol is None):
+        raise InputError("Give either --scanner or --protocol: limits belong to a scanner, and none is assumed.")
+    study = _study(protocol) if protocol is not None else None
+    profile = study.protocol.scanner if study is not None else library.scanner(str(scanner))
+    checks = check_file(seq, profile, study.protocol.design.energy_max_hz2_s if study is not None else None)
+    result = checks_json(seq, profile, checks)
+    lines = [
+        f"{row.status:12} {row.name:34} "
+        f"{'' if row.value is None else format(row.value, '.5g'):>10} "
+        f"{'' if row.limit is None else 'limit ' + format(row.limit, '.5g'):18} {row.unit:8} {row.note}".rstrip()
+        for row in checks
+    ]
+    _print(as_json, {**result, "licence": NO_LICENCE}, "\n".join([*lines, NO_LICENCE]))
+    if result["failed"]:
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+@main.command()
+@_PROTOCOL
+@click.argument("seq", type=click.Path(path_type=Path))
+@_output("Raw data (ISMRMRD, HDF5); the truth is written beside it as NAME_truth.json.", "raw.h5")
+@_JSON
+def simulate(protocol: Path, seq: Path, output: Path, as_json: bool) -> None:
+    """Simulate the scan of SEQ on the sample of PROTOCOL and write raw data as an open console would.
+
+    The file is read back and played spin by spin; coils, noise, drift (Hz, rad), residual water, and errors of shifts
+    (ppm), couplings and T2 come from the protocol.
+
+    \b
+    Example:
+      seqgen simulate protocols/phantom_glu_gln_3t.yaml press_edited.seq -o raw.h5
+    """
+    from seqgen.pipeline.scan import simulate_raw, truth_path
+
+    truth = simulate_raw(_study(protocol), seq, output, _Console(as_json))
+    _print(as_json, {"raw": str(output), **truth}, f"{output}\n{truth_path(output)}")
+
+
+@main.command()
+@_PROTOCOL
+@click.argument("seq", type=click.Path(path_type=Path))
+@_output("Basis set.", "basis.npz")
+@click.option("--fsl-mrs", type=click.Path(path_type=Path), help="Also write the basis as a folder of FSL-MRS JSON.")
+@_JSON
+def basis(protocol: Path, seq: Path, output: Path, fsl_mrs: Path | None, as_json: bool) -> None:
+    """Simulate the metabolites of PROTOCOL through SEQ: the basis set of that very file.
+
+    \b
+    Example:
+      seqgen basis protocols/phantom_glu_gln_3t.yaml press_edited.seq -o basis.npz
+    """
+    from seqgen.mrs.basis import export_fsl_mrs
+    from seqgen.pipeline.analyse import make_basis
+
+    made = make_basis(_study(protocol), seq, output, _Console(as_json))
+    if fsl_mrs is not None:
+        export_fsl_mrs(made, fsl_mrs)
+    result = {"basis": str(output), "metabolites": list(made.names), "te_s": made.te_s, "dwell_s": made.dwell_s}
+    _print(as_json, result, f"{output}: {', '.join(made.names)}; TE {made.te_s * 1e3:.3f} ms")
+
+
+@main.command()
+@click.argument("raw", type=click.Path(path_type=Path))
+@click.option("--seq", type=click.Path(path_type=Path), required=True, help="The .seq file that ran.")
+@_output("NIfTI-MRS (.nii.gz or .nii); a water reference gets _water added to this name.")
+@click.option(
+    "--conjugate/--no-conjugate",
+    default=False,
+    show_default=True,
+    help="Take the complex conjugate of the stored samples. The default is the sense of Siemens vendor data; for "
+    "Pulseq scans it is not settled, so it is recorded in the header.",
+)
+@click.option(
+    "--reference-ppm",
+    type=float,
+    help="Chemical shift at the spectrometer frequency, ppm. Default: what the .seq states, else 4.65 (recorded).",
+)
+@click.option(
+    "--reference-set", type=int, help="Value of the Pulseq label SET at water references, where REF is not used."
+)
+@click.option(
+    "--allow-unproven", is_flag=True, help="Accept a pair that cannot be proven because a signature is missing."
+)
+@_JSON
+def convert(
+    raw: Path,
+    seq: Path,
+    output: Path,
+    conjugate: bool,
+    reference_ppm: float | None,
+    reference_set: int | None,
+    allow_unproven: bool,
+    as_json: bool,
+) -> None:
+    """Convert RAW (Siemens twix .dat or ISMRMRD .h5) of a Pulseq scan to NIfTI-MRS.
+
+    Dwell time, echo time, TR and flip angle come from the .seq; voxel position and rotation from the raw data where
+    they hold them. The pair is proven by the signature of the .seq that the raw data carry: the wrong .seq is refused.
+    The FID starts at the sample nearest the echo. Nothing that an operator entered about a patient is copied.
+
+    \b
+    Example:
+      seqgen convert meas.dat --seq press_edited.seq -o press.nii.gz
+    """
+    from seqgen.mrs.nifti import read_nifti_mrs
+    from seqgen.pipeline.scan import convert_raw
+
+    data_path, water = convert_raw(
+        raw,
+        seq,
+        output,
+        time=_now(),
+        conjugate=conjugate,
+        reference_ppm=reference_ppm,
+        reference_set=reference_set,
+        allow_unproven=allow_unproven,
+    )
+    data = read_nifti_mrs(data_path)
+    own = data.header.get("seqgen", {})
+    result = {
+        "data": str(data_path),
+        "water": None if water is None else str(water),
+        "shape": list(data.fid.shape),
+        "dims": list(data.dims),
+        "dwell_s": data.dwell_s,
+        "spectrometer_frequency_hz": data.spectrometer_frequency_hz,
+        "reference_ppm": data.reference_ppm,
+        "echo_time_s": data.header.get("EchoTime"),
+        "repetition_time_s": data.header.get("RepetitionTime"),
+        "samples_removed_before_echo": own.get("samples_removed_before_echo"),
+        "pairing": own.get("pairing"),
+        "conjugation": own.get("conjugation"),
+    }
+    lines = [f"{key:28} {value}" for key, value in result.items() if value is not None]
+    _print(as_json, result, "\n".join(lines))
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@_output("Processed spectrum (NIfTI-MRS).", "processed.nii.gz")
+@click.option(
+    "--water-shift-ppm",
+    type=float,
+    help="Chemical shift of water, ppm (4.65 at 37 C, near 4.80 at 20 C). Default: the shift at zero frequency of DATA.",
+)
+@_JSON
+def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bool) -> None:
+    """Process transients to one spectrum, with the water reference NAME_water.nii.gz beside DATA where there is one.
+
+    Coil combination, rejection of outliers, frequency and phase correction, averaging, eddy-current correction,
+    removal of residual water; every step is recorded in the header. A quality record is written as NAME_quality.json.
+
+    \b
+    Example:
+      seqgen process press.nii.gz -o processed.nii.gz
+    """
+    from seqgen.mrs.nifti import read_nifti_mrs
+    from seqgen.mrs.process import ProcessSettings
+    from seqgen.pipeline.analyse import process_data
+
+    shift = read_nifti_mrs(data).reference_ppm if water_shift_ppm is None else water_shift_ppm
+    quality = process_data(data, output, ProcessSettings(water_shift_ppm=shift), time=_now())
+    text = (
+        f"{output}: {quality['transients_used']} of {quality['transients_total']} transients, coils by "
+        f"{quality['coil_combination']}, eddy-current correction {'yes' if quality['eddy_current_correction'] else 'no'}"
+    )
+    _print(as_json, quality, text)
+
+
+@main.command()
+@_PROTOCOL
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--basis", "basis_path", type=click.Path(path_type=Path), required=True, help="Basis set of the .seq.")
+@click.option("--seq", type=click.Path(path_type=Path), required=True, help="The .seq file that ran.")
+@_output("Fit (JSON); concentrations are written beside it.", "fit.json")
+@_JSON
+def fit(protocol: Path, data: Path, basis_path: Path, seq: Path, output: Path, as_json: bool) -> None:
+    """Fit the processed spectrum DATA with the basis of its own .seq and scale it by its water reference (mM).
+
+    \b
+    Example:
+      seqgen fit my_study.yaml processed.nii.gz --basis basis.npz --seq press_edited.seq -o fit.json
+    """
+    from seqgen.pipeline.analyse import fit_data
+
+    found = fit_data(_study(protocol), data, basis_path, seq, output)
+    result = {"fit": str(output), "status": found.fit.status, "concentrations": found.concentrations}
+    lines = [f"{name:8} {row['value_mm']:9.3f} +- {row['crlb_sd_mm']:.3f} mM" for name, row in found.concentrations.items()]
+    if not lines:
+        lines = [
+            f"{name:8} {value:12.5g} +- {sd:.3g} (no water reference: arbitrary unit)"
+            for name, value, sd in zip(found.fit.names, found.fit.amplitudes, found.fit.crlb_sd, strict=True)
+        ]
+    _print(as_json, result, "\n".join([*lines, f"Fit: {found.fit.status}"]))
+
+
+@main.command()
+@_PROTOCOL
+@click.argument("folder", type=click.Path(path_type=Path))
+@_JSON
+def report(protocol: Path, folder: Path, as_json: bool) -> None:
+    """Write FOLDER/report.html from the files of a run folder; files that do not belong together are refused.
+
+    \b
+    Example:
+      seqgen report protocols/phantom_glu_gln_3t.yaml runs/phantom_glu_gln_3t
+    """
+    from seqgen.pipeline.folder import RunFolder
+    from seqgen.pipeline.report import make_report
+
+    path = make_report(_study(protocol), RunFolder(path=folder))
+    _print(as_json, {"report": str(path)}, str(path))
+
+
+@main.command()
+@click.argument("name", default="phantom_glu_gln_3t")
+@_output("File to write; an existing file is not overwritten.")
+@_JSON
+def init(name: str, output: Path, as_json: bool) -> None:
+    """Write a commented protocol to start from. NAME is one of those shipped with seqgen.
+
+    \b
+    Names:
+      phantom_glu_gln_3t      phantom at 20 C, Siemens 3 T (123.2 MHz)     [default]
+      phantom_glu_gln_3t_ge   phantom at 20 C, GE 3 T (127.7 MHz)
+      invivo_glu_gln_3t       brain, Siemens 3 T
+      invivo_glu_gln_3t_ge    brain, GE 3 T
+
+    \b
+    Example:
+      seqgen init invivo_glu_gln_3t -o my_study.yaml
+    """
+    from importlib.resources import files
+
+    from seqgen.errors import InputError
+    from seqgen.provenance import write_text
+
+    folder = files("seqgen_protocols")
+    known = sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+    if name not in known:
+        raise InputError(f"There is no shipped protocol {name!r}; choose one of {', '.join(known)}.")
+    if output.exists():
+        raise InputError(f"{output} exists already and is not overwritten. Choose another name.")
+    write_text(output, folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    _print(as_json, {"protocol": str(output)}, f"{output} written. Edit it, then: seqgen run {output} -o runs/{output.stem}")
+
+
+@main.command()
+@_JSON
+def doctor(as_json: bool) -> None:
+    """Say which versions are installed, which device will compute, and what is missing.
+
+    \b
+    Example:
+      seqgen doctor --json
+    """
+    from seqgen.doctor import diagnosis
+
+    found = diagnosis()
+    lines = [f"{key:24} {value}" for key, value in found.items() if key != "missing"]
+    missing = found["missing"]
+    lines.append("Nothing is missing." if not missing else f"Missing: {', '.join(missing)}")
+    _print(as_json, found, "\n".join(lines))
+    if missing:
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+if __name__ == "__main__":
+    main()
