@@ -55,7 +55,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="seqgen")
 @click.option(
-    "--threads", type=click.IntRange(1), default=2, show_default=True, help="Threads of the numerical kernels."
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the numerical kernels."
 )
 def main(threads: int) -> None:
     """Design RF editing pulses, write them as Pulseq files, and turn what the scanner returns into concentrations.
@@ -445,7 +445,9 @@ def fit(protocol: Path, data: Path, basis_path: Path, seq: Path, output: Path, a
 
     found = fit_data(_study(protocol), data, basis_path, seq, output)
     result = {"fit": str(output), "status": found.fit.status, "concentrations": found.concentrations}
-    lines = [f"{name:8} {row['value_mm']:9.3f} +- {row['crlb_sd_mm']:.3f} mM" for name, row in found.concentrations.items()]
+    lines = [
+        f"{name:8} {row['value_mm']:9.3f} +- {row['crlb_sd_mm']:.3f} mM" for name, row in found.concentrations.items()
+    ]
     if not lines:
         lines = [
             f"{name:8} {value:12.5g} +- {sd:.3g} (no water reference: arbitrary unit)"
@@ -502,7 +504,11 @@ def init(name: str, output: Path, as_json: bool) -> None:
     if output.exists():
         raise InputError(f"{output} exists already and is not overwritten. Choose another name.")
     write_text(output, folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    _print(as_json, {"protocol": str(output)}, f"{output} written. Edit it, then: seqgen run {output} -o runs/{output.stem}")
+    _print(
+        as_json,
+        {"protocol": str(output)},
+        f"{output} written. Edit it, then: seqgen run {output} -o runs/{output.stem}",
+    )
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Timeline: what a scanner plays, interval by interval; the one thing that simulators, writer, diagram and reader share."""
+"""Timeline: what a scanner plays, interval by interval; the one thing that simulators, writer and reader share."""
 
 import math
 from dataclasses import dataclass, field

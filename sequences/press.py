@@ -1,6 +1,7 @@
 """PRESS, plain or with a designed pulse at the first echo top, with WET water suppression and water references."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -51,6 +52,10 @@ class PressParams:
     """Complex samples of a readout."""
     adc_dwell_s: float = 2.5e-4
     """Dwell time, s."""
+    receiver_phase_rad: float = 0.0
+    """Phase of the receiver, rad, on top of the phase cycle; a design sets it so that its target is in absorption."""
+    slew_fraction: float = 0.5
+    """Part of the scanner's slew rate that gradients use: half keeps nerve stimulation and noise low."""
     slice_carrier_ppm: float = 2.8
     """Chemical shift for which all three slices sit where asked, ppm."""
     excitation_duration_s: float = 2.6e-3
@@ -70,7 +75,7 @@ class PressParams:
     suppression_duration_s: float = 2.0e-2
     """Duration of each suppression pulse (a Gaussian on water), s."""
     suppression_spacing_s: float = 6.0e-2
-    """Time from one suppression pulse to the next and from the last to the excitation, s."""
+    """Time from the centre of a suppression pulse to that of the next, and of the last to the excitation's, s."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -93,8 +98,14 @@ class _Press:
     Params = PressParams
 
     def build(self, params: PressParams, context: BuildContext) -> Built:
-        """Return all blocks: dummies, averages in a two-step cycle of the excitation, water references."""
-        _check(params)
+        """Return all blocks: dummies, averages in a two-step cycle of the excitation, water references.
+
+        Raises:
+            InputError: If a parameter cannot be played, or an echo time or TR lies below the minimum it names.
+            HardwareLimitError: If a slice, crusher or pulse needs more than the scanner allows.
+        """
+        _check(params, context)
+        context = _gentle(params, context)
         parts = _parts(params, context)
         te1_s, te2_s = (2 * nearest(te / 2, context.scanner.block_raster_s) for te in (params.te1_s, params.te2_s))
         shots = {
@@ -118,7 +129,7 @@ class _Press:
                 "TE": te1_s + te2_s,
                 "TE1": te1_s,
                 "TE2": te2_s,
-                "TR": params.tr_s,
+                "TR": nearest(params.tr_s, context.scanner.block_raster_s),
                 "Nucleus": "1H",
                 "VoxelSize": tuple(params.voxel_size_m),
                 "VoxelPosition": tuple(params.voxel_position_m),
@@ -128,25 +139,73 @@ class _Press:
 
     def minimum_te_s(self, params: PressParams, context: BuildContext) -> tuple[float, float]:
         """Return the shortest (te1_s, te2_s) that these pulses and crushers allow."""
-        parts = _parts(params, context)
-        return _minimum_te_s(parts, context)
+        _check(params, context)
+        context = _gentle(params, context)
+        return _minimum_te_s(_parts(params, context), context)
 
 
 PRESS = _Press()
 
 
-def _check(params: PressParams) -> None:
+_POSITIVE = (
+    "te1_s",
+    "te2_s",
+    "tr_s",
+    "adc_dwell_s",
+    "excitation_duration_s",
+    "excitation_time_bandwidth",
+    "refocusing_duration_s",
+    "refocusing_time_bandwidth",
+    "crusher_moment_per_m",
+    "crusher_duration_s",
+    "suppression_duration_s",
+    "suppression_spacing_s",
+)
+_FINITE = ("slice_carrier_ppm", "receiver_phase_rad")
+_EVEN = "a multiple of 2 (the phase cycle of the excitation) and at least {}"
+
+
+def _check(params: PressParams, context: BuildContext) -> None:
     """Refuse parameters that no sequence can play."""
-    for name in ("averages", "water_reference_averages"):
-        if getattr(params, name) % 2 or getattr(params, name) < 0:
-            raise InputError(
-                f"{name} must be a multiple of 2 (the phase cycle of the excitation), but is {getattr(params, name)}. "
-                f"Choose {getattr(params, name) + 1}."
-            )
-    if params.averages < 2:
-        raise InputError(f"averages must be at least 2 (one phase cycle), but is {params.averages}.")
-    if min(params.voxel_size_m) <= 0:
-        raise InputError(f"voxel_size_m must be positive along every axis, but is {params.voxel_size_m}.")
+    for name in _POSITIVE:
+        _require(params, name, lambda value: 0 < value < math.inf, "positive and finite")
+    for name in _FINITE:
+        _require(params, name, math.isfinite, "finite")
+    _require(params, "slew_fraction", lambda value: 0 < value <= 1, "above 0 and at most 1")
+    for name in ("voxel_size_m", "voxel_position_m", "voxel_rotation_rad"):
+        _require(params, name, lambda axes: len(axes) == 3 and all(map(math.isfinite, axes)), "three finite numbers")
+    _require(params, "voxel_size_m", lambda edges: min(edges) > 0, "positive along every axis")
+    _require(params, "dummy_scans", lambda count: count >= 0, "0 or more")
+    _require(params, "averages", lambda count: count >= 2 and count % 2 == 0, _EVEN.format("2"))
+    _require(params, "water_reference_averages", lambda count: count >= 0 and count % 2 == 0, _EVEN.format("0"))
+    _require(params, "water_suppression", lambda kind: kind in ("wet", "none"), "'wet' or 'none'")
+    scanner = context.scanner
+    _require(
+        params,
+        "adc_samples",
+        lambda count: 0 < count <= scanner.adc_samples_max and count % scanner.adc_samples_divisor == 0,
+        f"a multiple of {scanner.adc_samples_divisor} from {scanner.adc_samples_divisor} to {scanner.adc_samples_max} "
+        f"({scanner.name})",
+    )
+    dwell_ticks = params.adc_dwell_s / scanner.adc_raster_s
+    if abs(dwell_ticks - round(dwell_ticks)) > 1e-6 or round(dwell_ticks) < 1:
+        raise InputError(
+            f"adc_dwell_s must be a multiple of the ADC raster of {scanner.name}, {scanner.adc_raster_s * 1e6:g} us, "
+            f"but is {params.adc_dwell_s * 1e6:g} us. Round it."
+        )
+
+
+def _require(params: PressParams, name: str, holds: Callable[[Any], bool], what: str) -> None:
+    """Refuse a parameter for which `holds` is false."""
+    value = getattr(params, name)
+    if not holds(value):
+        raise InputError(f"{name} must be {what}, but is {value}. Change {name} in the sequence's parameters.")
+
+
+def _gentle(params: PressParams, context: BuildContext) -> BuildContext:
+    """Return the context with the part of the slew rate that the parameters allow."""
+    slew = params.slew_fraction * context.scanner.max_slew_t_per_m_per_s
+    return replace(context, scanner=replace(context.scanner, max_slew_t_per_m_per_s=slew))
 
 
 def _rotation(params: PressParams) -> Any:
@@ -192,16 +251,14 @@ def _parts(params: PressParams, context: BuildContext) -> _Parts:
         excitation_pulse, 0, half_maximum_bandwidth_hz(excitation_pulse, excitation=True), math.pi / 2, "excitation"
     )
     refocusing_hz = half_maximum_bandwidth_hz(refocusing_pulse, excitation=False)
-    first, second = (
-        slice_pulse(refocusing_pulse, axis, refocusing_hz, 0.0, f"refocusing {axis}") for axis in (1, 2)
-    )
+    first, second = (slice_pulse(refocusing_pulse, axis, refocusing_hz, 0.0, f"refocusing {axis}") for axis in (1, 2))
     crush_1, crush_2 = (np.asarray(c) * params.crusher_moment_per_m @ axes for c in _CRUSHERS)
 
     def crusher(moment: Vector) -> Block:
         return lobe(moment, scanner, duration_s=params.crusher_duration_s, name="crusher")
 
     return _Parts(
-        suppression=_suppression(params, context),
+        suppression=_suppression(params, context, excitation),
         excitation=excitation,
         refocusing=(first, second),
         rephase_and_crush=crusher(crush_1 - excitation.moment_after_per_m),
@@ -221,8 +278,6 @@ def _parts(params: PressParams, context: BuildContext) -> _Parts:
 
 def half_maximum_bandwidth_hz(pulse: RFPulse, *, excitation: bool) -> float:
     """Return the full width at half maximum of a pulse's own profile: of 2|ab| (excitation) or |b|^2, Hz."""
-
-
     sliced = slice_of(
         Interval(
             dwell_s=pulse.dwell_s,
@@ -235,7 +290,7 @@ def half_maximum_bandwidth_hz(pulse: RFPulse, *, excitation: bool) -> float:
     return 0.0 if sliced is None else sliced.thickness_m
 
 
-def _suppression(params: PressParams, context: BuildContext) -> tuple[Block, ...]:
+def _suppression(params: PressParams, context: BuildContext, excitation: TimedBlock) -> tuple[Block, ...]:
     """Return WET: Gaussian pulses on water, each followed by a spoiler of its own direction and a delay."""
     if params.water_suppression == "none":
         return ()
@@ -253,7 +308,7 @@ def _suppression(params: PressParams, context: BuildContext) -> tuple[Block, ...
         wait = remaining(
             "suppression_spacing_s",
             params.suppression_spacing_s,
-            timed.block.duration_s + spoiler.duration_s,
+            timed.after_s + spoiler.duration_s + (excitation if number == len(WET_FLIP_DEG) - 1 else timed).before_s,
             scanner.block_raster_s,
             "Raise suppression_spacing_s or shorten suppression_duration_s.",
         )
@@ -295,7 +350,14 @@ def _shot(
     excitation = with_phase(parts.excitation, cycle_phase)
 
     def wait(duration_s: float) -> list[Block]:
-        return [Block(duration_s=nearest(duration_s, raster))] if duration_s > 0.5 * raster else []
+        filled_s = nearest(duration_s, raster)
+        if abs(filled_s - duration_s) > 1e-9:
+            raise InputError(
+                f"PRESS needs a delay of {duration_s * 1e6:.6g} us, which is not on the block raster of "
+                f"{raster * 1e6:g} us: the echo would be off. Make excitation_duration_s, refocusing_duration_s and "
+                "the editing pulse multiples of two rasters."
+            )
+        return [Block(duration_s=filled_s)] if filled_s > 0 else []
 
     after_excitation = te1_s / 2 - excitation.after_s - parts.rephase_and_crush.duration_s - first.before_s
     blocks = [block if suppress else without_rf(block) for block in parts.suppression]
@@ -307,7 +369,9 @@ def _shot(
         blocks += wait(te1_s / 2 - between[0] - parts.edit.before_s)
         blocks += [parts.edit.block, *wait(te2_s / 2 - between[1] - parts.edit.after_s)]
     blocks += [parts.crush_2, second.block, parts.crush_2]
-    return blocks + _readout(params, context, te2_s / 2 - second.after_s - parts.crush_2.duration_s, cycle_phase, blocks)
+    return blocks + _readout(
+        params, context, te2_s / 2 - second.after_s - parts.crush_2.duration_s, cycle_phase, blocks
+    )
 
 
 def _readout(
@@ -319,7 +383,12 @@ def _readout(
     open_s = params.adc_samples * params.adc_dwell_s
     readout = Block(
         duration_s=round_up(delay_s + open_s + scanner.adc_dead_time_s, scanner.block_raster_s),
-        adc=Adc(n_samples=params.adc_samples, dwell_s=params.adc_dwell_s, delay_s=delay_s, phase_rad=phase_rad),
+        adc=Adc(
+            n_samples=params.adc_samples,
+            dwell_s=params.adc_dwell_s,
+            delay_s=delay_s,
+            phase_rad=phase_rad + params.receiver_phase_rad,
+        ),
     )
     used_s = sum(block.duration_s for block in before) + readout.duration_s
     rest = remaining(

@@ -27,6 +27,8 @@ class Design:
     """First echo time, s."""
     te2_s: float
     """Second echo time, s."""
+    receiver_phase_rad: float
+    """Receiver phase that puts the target's window into absorption, rad: the signal is multiplied by exp(-i phase)."""
     metrics: Metrics
     """What the sequence with the pulse reaches, on the RF raster as it is written."""
     press_te1_s: float
@@ -57,6 +59,7 @@ def save_design(design: Design, path: Path) -> None:
             "name": design.name,
             "te1_s": design.te1_s,
             "te2_s": design.te2_s,
+            "receiver_phase_rad": design.receiver_phase_rad,
             "metrics": asdict(design.metrics),
             "press": {
                 "te1_s": design.press_te1_s,
@@ -100,7 +103,7 @@ def load_design(path: Path) -> Design:
         )
     try:
         return _design(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {error!r} in its content. Run `seqgen design` again.") from error
 
 
@@ -113,17 +116,21 @@ def _design(content: dict[str, Any]) -> Design:
     return Design(
         name=content["name"],
         pulse=RFPulse(
-            b1_hz=b1, dwell_s=pulse["dwell_s"], carrier_offset_hz=pulse["carrier_offset_hz"], name="edit"
+            b1_hz=b1,
+            dwell_s=float(pulse["dwell_s"]),
+            carrier_offset_hz=float(pulse["carrier_offset_hz"]),
+            name="edit",
         ),
-        te1_s=content["te1_s"],
-        te2_s=content["te2_s"],
+        te1_s=float(content["te1_s"]),
+        te2_s=float(content["te2_s"]),
+        receiver_phase_rad=float(content["receiver_phase_rad"]),
         metrics=Metrics(**content["metrics"]),
-        press_te1_s=content["press"]["te1_s"],
-        press_te2_s=content["press"]["te2_s"],
+        press_te1_s=float(content["press"]["te1_s"]),
+        press_te2_s=float(content["press"]["te2_s"]),
         press_metrics=Metrics(**content["press"]["metrics"]),
-        history=tuple(tuple(run) for run in content["history"]),
+        history=tuple(tuple(map(float, run)) for run in content["history"]),
         status=content["status"],
-        spectrometer_frequency_hz=content["spectrometer_frequency_hz"],
-        reference_ppm=content["reference_ppm"],
+        spectrometer_frequency_hz=float(content["spectrometer_frequency_hz"]),
+        reference_ppm=float(content["reference_ppm"]),
         provenance=Provenance.from_json(content["provenance"]),
     )

@@ -104,6 +104,15 @@ class Evaluator:
         )
         return loss, metrics
 
+    def receiver_phase_rad(self, b1_hz: Tensor | None, te1_s: Tensor, te2_s: Tensor) -> float:
+        """Return the phase of the target's mean signal in the window over the ensemble, rad, to six decimals."""
+        target = self.spec.target
+        amplitude = self.model.molecule_lines(
+            target, b1_hz, self.spec.rf_dwell_s, self.carrier_hz, te1_s, te2_s
+        ).amplitude
+        mean = (amplitude @ self.window.response[target]).sum()
+        return round(float(mean.angle()), 6)
+
 
 def evaluator(
     spec: DesignSpec,
@@ -134,7 +143,9 @@ def evaluator(
     wanted = (spec.target, *spec.interferers)
     missing = [name for name in wanted if name not in systems]
     if missing:
-        raise InputError(f"The design names {', '.join(missing)}, which the sample does not hold. Add it to the sample.")
+        raise InputError(
+            f"The design names {', '.join(missing)}, which the sample does not hold. Add it to the sample."
+        )
     with_crlb = spec.loss.get("crlb", 0.0) > 0
     order = [*wanted, *(name for name in systems if name not in wanted)] if with_crlb else list(wanted)
     model = echo_model(
@@ -148,21 +159,8 @@ def evaluator(
         j_step_s=j_step_s,
     )
 
-    def axis(range_ppm: tuple[float, float], step_hz: float, names: Sequence[str]) -> Axis:
-        low, high = (ppm_to_hz(ppm, spectrometer_frequency_hz, reference_ppm) for ppm in range_ppm)
-        offset = torch.arange(low, high, step_hz, dtype=torch.float64)
-        return Axis(
-            offset_hz=offset,
-            response={
-                name: lorentz_response(
-                    torch.cat([shot.model.transition_hz for shot in model.shots[name]]), offset, spec.linewidth_hz
-                )
-                for name in names
-            },
-        )
-
-    window = axis(spec.window_ppm, spec.linewidth_hz / 5, wanted)
-    fit = axis(FIT_RANGE_PPM, 1 / _ACQUISITION_S, order) if with_crlb else None
+    window = _axis(model, spec.window_ppm, spec.linewidth_hz / 5, spec.linewidth_hz, wanted)
+    fit = _axis(model, FIT_RANGE_PPM, 1 / _ACQUISITION_S, spec.linewidth_hz, order) if with_crlb else None
     reference = _pulse_acquire(model, spec.target) @ window.response[spec.target]
     baseline = torch.zeros(0, 0, dtype=torch.complex128)
     if fit is not None:
@@ -179,12 +177,25 @@ def evaluator(
     )
 
 
+def _axis(
+    model: EchoModel, range_ppm: tuple[float, float], step_hz: float, linewidth_hz: float, names: Sequence[str]
+) -> Axis:
+    """Return an axis over a range of ppm with the Lorentzian responses of the lines of some metabolites."""
+    low, high = (ppm_to_hz(ppm, model.spectrometer_frequency_hz, model.reference_ppm) for ppm in range_ppm)
+    offset = torch.arange(low, high, step_hz, dtype=torch.float64)
+    response = {}
+    for name in names:
+        frequency_hz = torch.cat([shot.model.transition_hz for shot in model.shots[name]])
+        response[name] = lorentz_response(frequency_hz, offset, linewidth_hz)
+    return Axis(offset_hz=offset, response=response)
+
+
 def _pulse_acquire(model: EchoModel, name: str) -> Tensor:
     """Return line amplitudes after an ideal +y 90-degree pulse on the thermal state: sum Ix."""
     parts = []
     for shot in model.shots[name]:
         group = shot.model
-        # The state sum Ix is half the hermitian partner of the detection operator: its elements of order -1 are w/4*2^n/mult.
+        # Where I+ has the element w, sum Ix has w/2; transition_weight is w * multiplier * 4 / 2^n.
         transverse = torch.zeros_like(group.initial_state)
         i, j = group.transition[:, 0], group.transition[:, 1]
         scale = 4.0 / 2**group.group.n_spins * group.group.multiplier

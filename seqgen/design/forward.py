@@ -132,9 +132,9 @@ def echo_model(
     uses = [interval.use for _, interval in pulses]
     if uses not in (["excitation", "refocusing", "refocusing"], ["excitation", "refocusing", EDIT, "refocusing"]):
         raise InputError(
-            f"A design at the echo top needs a PRESS shot (excitation, refocusing, [editing], refocusing), but timeline "
-            f"{template[0].name!r} plays {', '.join(str(use) for use in uses)}. Switch water suppression off for the "
-            "template."
+            "A design at the echo top needs a PRESS shot (excitation, refocusing, [editing], refocusing), but "
+            f"timeline {template[0].name!r} plays {', '.join(str(use) for use in uses)}. Switch water suppression off "
+            "for the template."
         )
     times = [time for time, _ in pulses]
     refocusing = [time for time, interval in pulses if interval.use == "refocusing"]

@@ -1,10 +1,11 @@
 r"""Losses: pure functions of spectra, each one equation.
 
 window:  L = ln((E_I + eta E_ref) / E_T), with E_T and E_I the energies of target and interferers in the window (the
-         integral of |S|^2 over it), E_ref the target's energy there after a perfect pulse-acquire, eta the price of lost
-         signal. Contamination is sqrt(E_I / E_T), signal sqrt(E_T / E_ref). Independent of the receiver phase.
-crlb:    L = mean over target and interferers of ln(sd_m / sd_ref), sd_m the Cramer-Rao bound of the amplitude of m with the other
-         metabolites and a spline baseline as nuisances (model/information.py), at fixed noise and number of shots.
+         integral of |S|^2 over it), E_ref the target's energy there after a perfect pulse-acquire, eta the price of
+         lost signal. Contamination is sqrt(E_I / E_T), signal sqrt(E_T / E_ref). Independent of the receiver phase.
+crlb:    L = mean over target and interferers of ln(sd_m), sd_m the Cramer-Rao bound of the amplitude of m with the
+         other metabolites and a spline baseline as nuisances (model/information.py), at fixed noise and number of
+         shots.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """The optimiser: random starts, exact gradients, L-BFGS-B from SciPy, and the TE-optimised PRESS to beat."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize
 
 from seqgen.design.evaluate import Evaluator, Metrics
+from seqgen.design.problem import DesignSpec
 from seqgen.errors import InputError
 from seqgen.provenance import Progress
 from seqgen.pulse.parameterise import SplineWaveform, spline_waveform
@@ -72,16 +73,11 @@ def optimise_pulse(
         progress: Called after each iteration.
 
     Raises:
-        InputError: If the spec's echo times lie below the minimum.
+        InputError: If the spec's echo times lie below the minimum, or above `TE_MAX_S` where they are to be moved.
     """
     spec = problem.spec
     start_te = np.array([spec.te1_s, spec.te2_s])
-    for name, te_s, least_s in zip(("te1", "te2"), start_te, te_min_s, strict=True):
-        if te_s < least_s - 1e-9:
-            raise InputError(
-                f"design: {name} must be at least {least_s * 1e3:.6g} ms (minimum of the sequence with a pulse of "
-                f"{spec.duration_s * 1e3:g} ms at the echo top), but is {te_s * 1e3:.6g} ms. Raise it or shorten the pulse."
-            )
+    _require_echo_times(spec, te_min_s)
     shape = spline_waveform(
         duration_s=spec.duration_s,
         dwell_s=spec.rf_dwell_s,
@@ -111,6 +107,36 @@ def optimise_pulse(
     final = _descend(problem, shape, best.x, te_min_s, spec.iterations, report)
     if progress is not None:
         progress(total, total)
+    return _finished(problem, shape, runs, final, te_min_s=te_min_s, te_raster_s=te_raster_s)
+
+
+def _require_echo_times(spec: DesignSpec, te_min_s: tuple[float, float]) -> None:
+    """Refuse echo times at which the descent cannot start."""
+    for name, te_s, least_s in zip(("te1", "te2"), (spec.te1_s, spec.te2_s), te_min_s, strict=True):
+        if te_s < least_s - 1e-9:
+            raise InputError(
+                f"design: {name} must be at least {least_s * 1e3:.6g} ms (minimum of the sequence with a pulse of "
+                f"{spec.duration_s * 1e3:g} ms at the echo top), but is {te_s * 1e3:.6g} ms. Raise it or shorten the "
+                "pulse."
+            )
+        if spec.optimise_timing and te_s > TE_MAX_S:
+            raise InputError(
+                f"design: {name} must be at most {TE_MAX_S * 1e3:g} ms where the optimiser moves the echo times, but "
+                f"is {te_s * 1e3:.6g} ms. Lower it, or set optimise_timing to false."
+            )
+
+
+def _finished(
+    problem: Evaluator,
+    shape: SplineWaveform,
+    runs: Sequence["_Run"],
+    final: "_Run",
+    *,
+    te_min_s: tuple[float, float],
+    te_raster_s: float,
+) -> DesignResult:
+    """Return the last descent with its pulse and echo times rounded, and what they reach as rounded."""
+    spec = problem.spec
     te = final.x[-2:] * _TE_SCALE_S
     te1_s, te2_s = (
         max(round(round(t / te_raster_s) * te_raster_s, 9), least) for t, least in zip(te, te_min_s, strict=True)
@@ -211,7 +237,9 @@ def optimise_timing(
                 progress(len(points), grid * grid)
     descents = [_descend_timing(problem, np.array(point[1:]), te_min_s) for point in sorted(points)[:refine]]
     _, te_s = min(descents, key=lambda pair: pair[0])
-    rounded = [max(round(round(te / te_raster_s) * te_raster_s, 9), least) for te, least in zip(te_s, te_min_s, strict=True)]
+    rounded = [
+        max(round(round(te / te_raster_s) * te_raster_s, 9), least) for te, least in zip(te_s, te_min_s, strict=True)
+    ]
     with torch.no_grad():
         _, metrics = problem.loss_and_metrics(None, *(torch.tensor(te, dtype=torch.float64) for te in rounded))
     return TimingResult(te1_s=rounded[0], te2_s=rounded[1], metrics=metrics)
@@ -235,5 +263,3 @@ def _descend_timing(problem: Evaluator, te_s: np.ndarray, te_min_s: tuple[float,
         options={"maxiter": 30},
     )
     return float(result.fun), np.asarray(result.x) * _TE_SCALE_S
-
-

@@ -65,7 +65,11 @@ def simulate_basis(
     for done, system in enumerate(systems.values(), 1):
         columns.append(
             simulate_fid(
-                cycle, readouts, system, spectrometer_frequency_hz=spectrometer_frequency_hz, reference_ppm=reference_ppm
+                cycle,
+                readouts,
+                system,
+                spectrometer_frequency_hz=spectrometer_frequency_hz,
+                reference_ppm=reference_ppm,
             )
         )
         if progress is not None:

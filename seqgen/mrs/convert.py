@@ -322,7 +322,7 @@ def _data(context: _Context, kind: Sequence[Shot], order: dict[int, int], *, is_
     header["seqgen"] = {
         **context.user,
         "samples_removed_before_echo": readouts.n_cut,
-        "first_sample_offset_s": round(float(readouts.first_sample_s[0]), 10),
+        "first_sample_offset_s": round(float(readouts.first_sample_s[0]), 10) + 0.0,
         **_time_stamps(context, readouts, rows),
     }
     return MRSData(
@@ -340,7 +340,7 @@ def _data(context: _Context, kind: Sequence[Shot], order: dict[int, int], *, is_
 def _acquisition(readouts: Readouts, dims: tuple[str, ...]) -> dict[str, Any]:
     """Return the header keys of times, angles and labels; what differs between readouts goes along DIM_DYN."""
     series: dict[str, FloatArray] = {
-        "AcquisitionStartTime": readouts.first_sample_s.round(10),
+        "AcquisitionStartTime": readouts.first_sample_s.round(10) + 0.0,  # no minus zero
         "ExcitationFlipAngle": readouts.flip_angle_deg.round(2),
     }
     if readouts.echo_time_s is not None:

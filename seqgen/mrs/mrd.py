@@ -5,6 +5,7 @@ Reson Med 77:411 (2017), doi:10.1002/mrm.26089). Positions are mm in patient axe
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -16,7 +17,7 @@ import numpy as np
 from ismrmrd import xsd
 from ismrmrd.hdf5 import acquisition_dtype
 from numpy.typing import NDArray
-from xsdata.exceptions import ConverterError, ParserError
+from xsdata.exceptions import ConverterError, ConverterWarning, ParserError
 
 from seqgen.axes import ComplexArray, FloatArray
 from seqgen.errors import InputError
@@ -124,7 +125,9 @@ def read_mrd(path: Path) -> RawScan:
         with h5py.File(path, "r") as file:
             xml = bytes(file["dataset/xml"][0])
             records = file["dataset/data"][()]
-        header = xsd.CreateFromDocument(xml)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConverterWarning)
+            header = xsd.CreateFromDocument(xml)
         samples, heads = _read_samples(path, records)
         strings, numbers = _parameters(header)
         frequency_hz = numbers.get(
@@ -133,7 +136,7 @@ def read_mrd(path: Path) -> RawScan:
         place, note = _place(header, heads[0])
     except InputError:
         raise
-    except (*_DAMAGED, ParserError, ConverterError, ParseError) as error:
+    except (*_DAMAGED, ParserError, ConverterError, ConverterWarning, ParseError) as error:
         raise InputError(f"{path}: cannot be read as MRD: {error}. The file is damaged or of another kind.") from error
     tick_s = numbers.get("acquisition_time_stamp_tick_s")
     return RawScan(

@@ -202,8 +202,10 @@ def _background(
 ) -> Complex:
     """Return the FID of the macromolecules."""
     scale = background.concentration_mm * relaxation_factor(background.relaxation, te_s, tr_s)
-    fids = macromolecule_fid(background.peaks, torch.from_numpy(time_s), spectrometer_frequency_hz, scan.water_shift_ppm)
-    total: Complex = scale * fids.sum(-1).numpy()
+    fids = macromolecule_fid(
+        background.peaks, torch.from_numpy(time_s), spectrometer_frequency_hz, scan.water_shift_ppm
+    )
+    total: Complex = scale * np.asarray(fids.sum(-1), dtype=np.complex128)
     return total
 
 
@@ -254,9 +256,8 @@ def _received(
     eddy = np.exp(1j * scan.eddy_phase_rad * np.exp(-time_s / 0.02))
     coils = rng.normal(size=scan.n_coils) + 1j * rng.normal(size=scan.n_coils)
     coils *= math.sqrt(scan.n_coils) / np.linalg.norm(coils)
-    mixing: Complex = np.eye(scan.n_coils) + 0.2 * (
-        rng.normal(size=(scan.n_coils, scan.n_coils)) + 1j * rng.normal(size=(scan.n_coils, scan.n_coils))
-    ) / math.sqrt(scan.n_coils)
+    leakage = rng.normal(size=(scan.n_coils, scan.n_coils)) + 1j * rng.normal(size=(scan.n_coils, scan.n_coils))
+    mixing: Complex = (np.eye(scan.n_coils) + 0.2 / math.sqrt(scan.n_coils) * leakage).astype(np.complex128)
     suppressed, _, _ = split_shots(all_shots, None)
     noise_sd = _noise_sd(metabolites, coils, mixing, len(suppressed), scan.snr)
     transients = np.zeros((n_shots, scan.n_coils, n_kept + n_cut), dtype=np.complex128)

@@ -109,15 +109,13 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
     for path, provenance in ((basis_path, basis.provenance), (data_path, data_provenance(data))):
         made_from = provenance.made_from.get("seq")
         if made_from is None or made_from.sha256 != seq.sha256:
+            origin = f"{made_from.name} ({made_from.sha256[:12]}...)" if made_from else "a sequence it does not name"
             raise InputError(
-                f"{path} was not made from {seq_path} ({seq.sha256[:12]}...), but from "
-                f"{made_from.name + ' (' + made_from.sha256[:12] + '...)' if made_from else 'a sequence it does not name'}. "
+                f"{path} was not made from {seq_path} ({seq.sha256[:12]}...), but from {origin}. "
                 "Give the .seq that ran, and the basis set simulated from it."
             )
     peaks = _macromolecules(study)
-    provenance = Provenance(
-        made_from={"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)}
-    )
+    provenance = Provenance(made_from={"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)})
     result = fit(data, basis, study.protocol.fit, macromolecules=peaks, provenance=provenance)
     save_fit(result, output)
     concentrations = _concentrations(study, seq, result, basis, data_path, data)

@@ -27,7 +27,8 @@ FORMATS: tuple[tuple[SeqFormat, str], ...] = (("1.5.0", ""), ("1.4.1", "_141"))
 def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> tuple[Path, ...]:
     """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form."""
     _require_own_design(study, design, design_path)
-    built = study.build(study.params(te1_s=design.te1_s, te2_s=design.te2_s), design.pulse)
+    params = study.params(te1_s=design.te1_s, te2_s=design.te2_s, receiver_phase_rad=design.receiver_phase_rad)
+    built = study.build(params, design.pulse)
     return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})
 
 

@@ -1,6 +1,7 @@
 """`seqgen design`: the editing pulse, and the plain PRESS it is to beat."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,8 +25,28 @@ def make_design(study: Study, path: Path, reporter: Reporter) -> Design:
     """Optimise plain PRESS and the editing pulse for the protocol's loss, and write the design file.
 
     The numbers in the file are those of the waveform on the RF raster with finer steps and more positions than the
-    optimiser used.
+    optimiser used. One thread computes: how sums are split between threads changes their last digit, and an
+    optimisation carries that into the first.
     """
+    with _one_thread():
+        design = _designed(study, reporter)
+    save_design(design, path)
+    return design
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _designed(study: Study, reporter: Reporter) -> Design:
+    """Return the finished design of a protocol."""
     protocol = study.protocol
     spec = protocol.design
     stand_in = RFPulse(
@@ -54,11 +75,13 @@ def make_design(study: Study, path: Path, reporter: Reporter) -> Design:
     with torch.no_grad():
         _, press_metrics = fine_press.loss_and_metrics(None, *_seconds(press.te1_s, press.te2_s))
         _, metrics = fine_edited.loss_and_metrics(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
-    design = Design(
+        phase_rad = fine_edited.receiver_phase_rad(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
+    return Design(
         name=protocol.name,
         pulse=result.pulse,
         te1_s=result.te1_s,
         te2_s=result.te2_s,
+        receiver_phase_rad=phase_rad,
         metrics=metrics,
         press_te1_s=press.te1_s,
         press_te2_s=press.te2_s,
@@ -69,8 +92,6 @@ def make_design(study: Study, path: Path, reporter: Reporter) -> Design:
         reference_ppm=protocol.water_shift_ppm,
         provenance=Provenance(made_from={"protocol": study.source}, seed=protocol.seed),
     )
-    save_design(design, path)
-    return design
 
 
 def _problem(

@@ -115,16 +115,26 @@ def compare_files(study: Study, folder: RunFolder) -> Compared:
     protocol, spec = study.protocol, study.protocol.design
     names = (spec.target, *spec.interferers)
     systems = {name: study.systems[name] for name in names}
-    place = {
-        "spectrometer_frequency_hz": protocol.spectrometer_frequency_hz,
-        "reference_ppm": protocol.water_shift_ppm,
-        "linewidth_hz": spec.linewidth_hz,
-    }
-    found = {
-        name: predict(read_seq(path), systems, study.relaxation, **place)
-        for name, path in (("edited", folder.edited), ("press", folder.plain))
-    }
-    reference = pulse_acquire_spectrum(systems[spec.target], found["edited"], **place)
+    f0_hz, reference_ppm = protocol.spectrometer_frequency_hz, protocol.water_shift_ppm
+
+    def predicted(path: Path) -> Prediction:
+        return predict(
+            read_seq(path),
+            systems,
+            study.relaxation,
+            spectrometer_frequency_hz=f0_hz,
+            reference_ppm=reference_ppm,
+            linewidth_hz=spec.linewidth_hz,
+        )
+
+    found = {"edited": predicted(folder.edited), "press": predicted(folder.plain)}
+    reference = pulse_acquire_spectrum(
+        systems[spec.target],
+        found["edited"],
+        spectrometer_frequency_hz=f0_hz,
+        reference_ppm=reference_ppm,
+        linewidth_hz=spec.linewidth_hz,
+    )
     results = {
         name: window_result(prediction, spec.target, spec.interferers, spec.window_ppm, reference)
         for name, prediction in found.items()
@@ -158,8 +168,8 @@ def _verdict_text(study: Study, compared: Compared, result: FitResult) -> str:
         f"In the window {spec.window_ppm[0]:g} to {spec.window_ppm[1]:g} ppm the edited sequence keeps "
         f"{edited.signal:.2f} of the pulse-acquire signal of {spec.target} with {edited.contamination:.0%} of it from "
         f"{others} at equal concentration; PRESS with the echo times best for the same loss keeps {press.signal:.2f} "
-        f"with {press.contamination:.0%}. Both numbers are simulated from the .seq files, at nominal B1 and on resonance. "
-        f"The fit of the simulated scan ended with status: {result.status}."
+        f"with {press.contamination:.0%}. Both numbers are simulated from the .seq files, at nominal B1 and on "
+        f"resonance. The fit of the simulated scan ended with status: {result.status}."
     )
 
 
@@ -240,7 +250,9 @@ def _sequence(seq: SeqFile, design: Design, checks: tuple[Check, ...]) -> Sectio
                 caption=f"One repetition as {seq.name} plays it.",
                 alt="RF, gradients and receiver of one repetition against time.",
             ),
-            Checks(checks=tuple(report_check(check) for check in checks), caption=f"Checks of {seq.name}. {NO_LICENCE}"),
+            Checks(
+                checks=tuple(report_check(check) for check in checks), caption=f"Checks of {seq.name}. {NO_LICENCE}"
+            ),
         ),
     )
 
@@ -276,7 +288,8 @@ def _prediction(study: Study, design: Design, compared: Compared) -> Section:
     )
     return Section(
         title="Predicted spectra",
-        text=f"Simulated from the two .seq files, equal concentrations, linewidth {spec.linewidth_hz:g} Hz, T2 counted.",
+        text="Simulated from the two .seq files, equal concentrations, "
+        f"linewidth {spec.linewidth_hz:g} Hz, T2 counted.",
         items=(
             Figure(
                 drawing=spectra_figure(
@@ -288,7 +301,8 @@ def _prediction(study: Study, design: Design, compared: Compared) -> Section:
             Table(
                 header=("Sequence", "Signal", "Contamination", "Loss"),
                 rows=rows,
-                caption="Means over the ensemble of B0 and B1: target signal against pulse-acquire; interferers against target.",
+                caption="Means over the ensemble of B0 and B1: target signal against pulse-acquire; interferers "
+                "against target.",
             ),
         ),
     )
@@ -310,26 +324,28 @@ def _acquisition(study: Study, truth: Mapping[str, Mapping[str, float]]) -> Sect
     acquisition = study.protocol.acquisition
     text = (
         f"{acquisition.n_coils} coils, SNR {acquisition.snr:g}, drift {acquisition.frequency_drift_hz:g} Hz, residual "
-        f"water {acquisition.residual_water_fraction:.2%}. Shifts, couplings and T2 of the sample differ from those that "
-        "design and fit believe in."
+        f"water {acquisition.residual_water_fraction:.2%}. Shifts, couplings and T2 of the sample differ from those "
+        "that design and fit believe in."
     )
     return Section(title="Simulated acquisition", text=text, items=(Table(header=header, rows=rows),))
 
 
 def _spectrum(study: Study, folder: RunFolder, result: FitResult) -> Section:
     quality = json.loads(quality_path(folder.processed).read_text(encoding="utf-8"))
+    turn = np.exp(-1j * result.phase_rad)
     curves = FitCurves(
         ppm=result.ppm,
-        data=result.data.real,
-        model=result.model.real,
-        baseline=result.baseline.real,
-        components={name: result.components[:, k].real for k, name in enumerate(result.names)},
+        data=(result.data * turn).real,
+        model=(result.model * turn).real,
+        baseline=(result.baseline * turn).real,
+        components={name: (result.components[:, k] * turn).real for k, name in enumerate(result.names)},
         highlighted=(study.protocol.design.target, *study.protocol.design.interferers),
     )
     items: list[Any] = [
         Figure(
             drawing=fit_figure(curves, range_ppm=study.protocol.fit.range_ppm),
-            caption="Processed spectrum with fit, residual, baseline and metabolites.",
+            caption="Processed spectrum with fit, residual, baseline and metabolites, in the phase of the basis set: "
+            "the receiver of the edited sequence puts its target into absorption.",
             alt="Fitted spectrum with residual and components.",
         )
     ]
@@ -369,8 +385,8 @@ def _numbers(
         )
     header = ("Metabolite", "Truth (mM)", "Fitted (mM)", "CRLB (mM)", "CRLB (%)", "Deviation (CRLBs)")
     text = (
-        "CRLBs are those of the fit alone. Deviations of many CRLBs are what wrong shifts, couplings and T2 cost: noise "
-        "is not the limit then."
+        "CRLBs are those of the fit alone. Deviations of many CRLBs are what wrong shifts, couplings and T2 cost: "
+        "noise is not the limit then."
     )
     return Section(title="Numbers", text=text, items=(Table(header=header, rows=tuple(rows)),))
 
@@ -400,6 +416,7 @@ def _reporting(study: Study, seq: SeqFile, result: FitResult) -> Section:
     size = ", ".join(f"{1e3 * edge:g}" for edge in numbers("VoxelSize") or ())
     position = ", ".join(f"{1e3 * edge:g}" for edge in numbers("VoxelPosition") or ())
     tr, te = numbers("TR") or (float("nan"),), numbers("TE") or (float("nan"),)
+    low_ppm, high_ppm = protocol.fit.range_ppm
     known = {
         "field_strength": f"{b0_t(protocol.spectrometer_frequency_hz):.3f} T (simulated)",
         "vendor": f"{protocol.scanner.vendor} (profile; the scan is simulated)",
@@ -411,7 +428,7 @@ def _reporting(study: Study, seq: SeqFile, result: FitResult) -> Section:
         "software": f"seqgen {seq.definitions['seqgen_version']}",
         "output_measure": "mM, by the unsuppressed water signal",
         "quantification": "water concentration, T1 and T2 as the protocol states them",
-        "fit_model": f"linear combination in {protocol.fit.range_ppm[0]:g} to {protocol.fit.range_ppm[1]:g} ppm, spline baseline",
+        "fit_model": f"linear combination in {low_ppm:g} to {high_ppm:g} ppm, spline baseline",
         "snr_and_linewidth": f"SNR {result.snr:.0f} ({result.snr_definition}); {result.linewidth_hz:.2f} Hz",
         "fit_quality": f"CRLBs in the table; fit quality number {result.fit_quality_number:.2f}",
         "sample_spectrum": "above",

@@ -102,7 +102,9 @@ def read_truth(path: Path, raw_path: Path) -> dict[str, dict[str, float]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         sha256, metabolites = content["raw_sha256"], content["metabolites"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Cannot read the truth of the simulated scan in {path}: {error!r}. Simulate again.") from error
+        raise InputError(
+            f"Cannot read the truth of the simulated scan in {path}: {error!r}. Simulate again."
+        ) from error
     if sha256 != sha256_file(raw_path):
         raise InputError(f"{path} is not the truth of {raw_path}: the raw data have another SHA-256. Simulate again.")
     result: dict[str, dict[str, float]] = metabolites
@@ -118,9 +120,10 @@ def require_own_seq(study: Study, seq_path: Path) -> SeqFile:
     seq = read_seq(seq_path)
     made_from = seq.definitions.get("seqgen_protocol_sha256")
     if made_from != study.source.sha256:
+        stated = f"{made_from[:12]}..." if made_from else "missing"
         raise InputError(
-            f"{seq_path} was not built from {study.path}: its seqgen_protocol_sha256 is "
-            f"{made_from[:12] + '...' if made_from else 'missing'}, the protocol's SHA-256 {study.source.sha256[:12]}... "
+            f"{seq_path} was not built from {study.path}: its seqgen_protocol_sha256 is {stated}, the protocol's "
+            f"SHA-256 {study.source.sha256[:12]}... "
             "Build it again with `seqgen build`, or give the protocol it was built from."
         )
     return seq
@@ -159,5 +162,3 @@ def water_path(path: Path) -> Path:
     """
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     return path.with_name(path.name.replace(stem, stem + "_water", 1))
-
-

@@ -61,10 +61,6 @@ def spline_waveform(
     # Splines whose support lies inside the pulse: the waveform and its slope vanish at both ends.
     knots = [k * spacing for k in range(n_intervals + 1)]
     t_s = (torch.arange(n_samples, dtype=torch.float64) + 0.5) * dwell_s
-    columns = [
-        BSpline.basis_element(knots[k : k + 5], extrapolate=False)(t_s.numpy()) for k in range(n_intervals - 3)
-    ]
+    columns = [BSpline.basis_element(knots[k : k + 5], extrapolate=False)(t_s.numpy()) for k in range(n_intervals - 3)]
     splines = torch.as_tensor(np.nan_to_num(np.stack(columns, 1)))
-    return SplineWaveform(
-        splines=splines, dwell_s=dwell_s, b1_max_hz=b1_max_hz, energy_max_hz2_s=energy_max_hz2_s
-    )
+    return SplineWaveform(splines=splines, dwell_s=dwell_s, b1_max_hz=b1_max_hz, energy_max_hz2_s=energy_max_hz2_s)

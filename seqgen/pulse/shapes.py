@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from scipy.signal import remez
+from scipy.signal import firls
 
 from seqgen.errors import InputError
 from seqgen.pulse.waveform import RFPulse
@@ -22,8 +22,9 @@ def slr_pulse(
 ) -> RFPulse:
     """Return a linear-phase Shinnar-Le Roux pulse.
 
-    The beta polynomial is an equiripple (Parks-McClellan) low-pass filter scaled to sin(flip/2), alpha its
-    minimum-phase partner, and the inverse transform peels off one hard pulse per sample.
+    The beta polynomial is a least-squares low-pass filter scaled to sin(flip/2), alpha its minimum-phase partner, and
+    the inverse transform peels off one hard pulse per sample. Least squares instead of equiripple: the latter puts
+    spikes on the first and last sample.
     Source: Pauly et al., IEEE Trans Med Imaging 10:53 (1991), doi:10.1109/42.75611.
 
     Args:
@@ -31,7 +32,7 @@ def slr_pulse(
         time_bandwidth: Product of duration and full width at half maximum of beta.
         duration_s: Duration, s.
         dwell_s: Sample duration, s.
-        pass_ripple: Ripple of the beta filter in its passband, relative.
+        pass_ripple: Ripple of the beta filter in its passband that sets transition width and weights, relative.
         stop_ripple: The same in its stopband.
         name: Name for diagrams.
 
@@ -55,11 +56,23 @@ def slr_pulse(
             f"Pulse {name!r}: a time-bandwidth product of {time_bandwidth} leaves no passband at these ripples. "
             "Raise time_bandwidth to 3 or more."
         )
-    weights = [1 / pass_ripple, 1 / stop_ripple]
-    beta = remez(n, [0, pass_edge, stop_edge, 0.5], [1, 0], weight=weights, maxiter=100) * math.sin(flip_angle_rad / 2)
+    beta = _low_pass(n, pass_edge, stop_edge, pass_ripple / stop_ripple) * math.sin(flip_angle_rad / 2)
     beta *= min(1.0, 0.999999 / float(np.abs(np.fft.fft(beta, 16 * n)).max()))
     b1_hz = _inverse_slr(_minimum_phase_partner(beta), beta) / (2 * math.pi * dwell_s)
     return RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
+
+
+def _low_pass(n: int, pass_edge: float, stop_edge: float, stop_weight: float) -> np.ndarray:
+    """Return n symmetric taps of a least-squares low-pass filter (edges in cycles per sample)."""
+    n_odd = n + 1 - n % 2
+    odd: np.ndarray = firls(n_odd, [0, 2 * pass_edge, 2 * stop_edge, 1], [1, 1, 0, 0], weight=[1, stop_weight])
+    if n == n_odd:
+        return odd
+    # SciPy designs odd numbers of taps: n + 1 of them, moved by half a sample and cut by one, are n symmetric ones.
+    shift = np.exp(1j * np.pi * np.fft.fftfreq(n_odd))
+    moved = np.fft.ifft(np.fft.fft(odd) * shift).real[:n]
+    symmetric: np.ndarray = 0.5 * (moved + moved[::-1])
+    return symmetric
 
 
 def _transition_width(pass_ripple: float, stop_ripple: float) -> float:

@@ -1,6 +1,9 @@
 """Which shots of a file to simulate: one of each step of the phase cycle, without dummy scans in front."""
 
+import math
 from collections.abc import Sequence
+
+import torch
 
 from seqgen.errors import InputError
 from seqgen.seqfile.shots import Shot
@@ -16,7 +19,8 @@ def phase_cycle(all_shots: Sequence[Shot], *, reference: bool = False) -> tuple[
     """Return the different shots of one kind, in order of first appearance: the steps of its phase cycle.
 
     A dummy scan has no readout and therefore belongs to the shot after it: of shots that differ in their number of
-    pulses only those with the fewest are taken, which hold no dummy scan.
+    pulses only those with the fewest are taken, which hold no dummy scan. Shots that differ in more than phases are
+    no cycle: then the first alone is returned.
 
     Args:
         all_shots: The shots of a file.
@@ -30,25 +34,31 @@ def phase_cycle(all_shots: Sequence[Shot], *, reference: bool = False) -> tuple[
         what = "water reference (label REF)" if reference else "metabolite"
         raise InputError(f"The sequence holds no {what} readout. Add one to it.")
     fewest = min(len(shot.timeline.pulses()) for shot in kind)
-    plain = {shot.identity: shot.timeline for shot in kind if len(shot.timeline.pulses()) == fewest}
-    if len(plain) > 1 and not _same_but_for_phases(tuple(plain.values())):
-        return (next(iter(plain.values())),)
-    return tuple(plain.values())
+    steps: dict[bytes, Timeline] = {}
+    for timeline in {shot.identity: shot.timeline for shot in kind}.values():
+        if len(timeline.pulses()) == fewest:
+            steps.setdefault(_played(timeline, with_phases=True), timeline)
+    found = tuple(steps.values())
+    alike = {_played(timeline, with_phases=False) for timeline in found}
+    return found if len(alike) == 1 else found[:1]
 
 
-def _same_but_for_phases(timelines: tuple[Timeline, ...]) -> bool:
-    """Return whether all shots have pulses of the same magnitude at the same times before the readout.
+def _played(timeline: Timeline, *, with_phases: bool) -> bytes:
+    """Return a key of the pulses and the readout of a shot, with times from the first pulse on.
 
-    The first shot of a file has no repetition delay in front of it: times count from the first pulse.
+    The first shot of a file has no repetition delay in front of it, and is the same step all the same. Without phases,
+    the steps of one phase cycle have equal keys.
     """
-    first = timelines[0].pulses()
-    for timeline in timelines[1:]:
-        pulses = timeline.pulses()
-        if len(pulses) != len(first):
-            return False
-        for (t0, a), (t1, b) in zip(first, pulses, strict=True):
-            same_time = abs((t1 - pulses[0][0]) - (t0 - first[0][0])) < 1e-8
-            same_shape = a.n_samples == b.n_samples and bool((a.b1_hz.abs() - b.b1_hz.abs()).abs().max() < 1e-3)
-            if not (same_time and same_shape):
-                return False
-    return True
+    parts: list[bytes] = []
+    pulses, readouts = timeline.pulses(), timeline.readouts()
+    origin_s = pulses[0][0] if pulses else 0.0
+    for time_s, interval in pulses:
+        b1_hz = interval.b1_hz if with_phases else interval.b1_hz.abs()
+        parts += [
+            f"{time_s - origin_s:.8f}".encode(),
+            torch.round(torch.view_as_real(b1_hz + 0j), decimals=2).numpy().tobytes(),
+        ]
+    for time_s, receiver in readouts:
+        phase = f"{math.remainder(receiver.phase_rad, 2 * math.pi):.6f}" if with_phases else ""
+        parts.append(f"{time_s - origin_s:.8f} {receiver.n_samples} {receiver.dwell_s:.9f} {phase}".encode())
+    return b"|".join(parts)

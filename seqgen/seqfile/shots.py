@@ -52,7 +52,8 @@ def shots(seq: SeqFile) -> tuple[Shot, ...]:
     `Receiver.delay_s`.
 
     Files of version 1.4 do not state what a pulse is for. It is inferred: the first pulse of a shot excites, a later
-    one refocuses from 135 degrees on; below, it excites where a gradient selects its slice and prepares where none does.
+    one refocuses from 135 degrees on; below, it excites where a gradient selects its slice and prepares where none
+    does.
 
     Raises:
         InputError: If RF is played while a receiver is open, or the shots are too long to be held.

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import pypulseq as pp
 
-from seqgen.errors import VerificationError
+from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.provenance import replacing
 from seqgen.scanner import Scanner
 from seqgen.seqfile.blocks import Adc, Block, Rf, Trapezoid
-from seqgen.units import GAMMA_BAR_HZ_PER_T, b0_t
+from seqgen.units import GAMMA_BAR_HZ_PER_T, b0_t, hz_to_tesla
 
 SeqFormat = Literal["1.5.0", "1.4.1"]
 _AXES = ("x", "y", "z")
@@ -62,9 +62,12 @@ def write_seq(
         seq_format: "1.5.0", or "1.4.1" for older interpreters (RF use is dropped there).
 
     Raises:
+        HardwareLimitError: If a pulse exceeds the scanner's RF amplitude.
         VerificationError: If PyPulseq's timing check fails or the written file is not whole. Nothing is left behind.
-        InputError: If the file cannot be written.
+        InputError: If a definition is not plain ASCII, or the file cannot be written.
     """
+    _require_rf(blocks, scanner, path.name)
+    _require_ascii(definitions, path.name)
     sequence = _pulseq_sequence(blocks, pulseq_system(scanner, spectrometer_frequency_hz))
     clean, problems = sequence.check_timing()
     if not clean:
@@ -75,16 +78,55 @@ def write_seq(
     sequence.set_definition("B0", b0_t(spectrometer_frequency_hz))
     for key, value in definitions.items():
         sequence.set_definition(key, list(value) if isinstance(value, tuple) else value)
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "draft.seq"
-        # PyPulseq warns that version 1.4.1 is "compatibility mode": asked for here, so not news to the user.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            sequence.write(str(draft), create_signature=True, v141_compat=seq_format == "1.4.1")
-        text = draft.read_text(encoding="ascii")
+    text = _drafted(sequence, seq_format, path)
     _require_whole(text, len(blocks), path.name)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", newline="\n")
+
+
+def _drafted(sequence: Any, seq_format: SeqFormat, path: Path) -> str:
+    """Return the text that PyPulseq writes, by way of a scratch folder.
+
+    Raises:
+        InputError: If the scratch folder cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder) / "draft.seq"
+            # PyPulseq warns that version 1.4.1 is "compatibility mode": asked for here, so not news to the user.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                sequence.write(str(draft), create_signature=True, v141_compat=seq_format == "1.4.1")
+            return draft.read_text(encoding="ascii")
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}, in the folder for temporary files "
+            f"{tempfile.gettempdir()}. Nothing was left behind; free some space there."
+        ) from error
+
+
+def _require_rf(blocks: tuple[Block, ...], scanner: Scanner, name: str) -> None:
+    """Refuse pulses above the scanner's amplitude: PyPulseq writes any."""
+    pulses = {id(block.rf): block.rf for block in blocks if block.rf is not None}
+    for rf in pulses.values():
+        peak_hz = float(rf.b1_hz.detach().abs().max())
+        if not peak_hz <= scanner.b1_max_hz * (1 + 1e-9):
+            raise HardwareLimitError(
+                f"{name} was not written: pulse {rf.name or rf.use!r} peaks at {peak_hz:.4g} Hz "
+                f"({hz_to_tesla(peak_hz) * 1e6:.4g} uT); {scanner.name} allows {scanner.b1_max_hz:.4g} Hz "
+                f"({scanner.b1_max_t * 1e6:.4g} uT). Lower or lengthen the pulse."
+            )
+
+
+def _require_ascii(definitions: Mapping[str, str | float | tuple[float, ...]], name: str) -> None:
+    """Refuse definitions that would break the text of the file."""
+    for key, value in definitions.items():
+        text = f"{key} {value}"
+        if not (text.isascii() and text.isprintable()):
+            raise InputError(
+                f"{name} was not written: definition {text!r} holds characters outside printable ASCII, which "
+                "interpreters do not read. Rename it."
+            )
 
 
 def _require_whole(text: str, n_blocks: int, name: str) -> None:

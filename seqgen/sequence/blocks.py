@@ -12,6 +12,7 @@ from seqgen.scanner import Scanner
 from seqgen.seqfile.blocks import Block, Rf, Trapezoid
 from seqgen.sequence.timing import round_up
 from seqgen.timeline import PulseUse
+from seqgen.units import hz_to_tesla
 
 Vector = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def lobe(
     Args:
         moment_per_m: Area along x, y, z, cycles per metre, shape (3,).
         scanner: Limits; the vector's length is held below the limits of a single axis, so any rotation may be played.
-        duration_s: Duration; default the shortest possible.
+        duration_s: Duration, rounded up to the gradient raster; default the shortest possible.
         name: Name for the error.
 
     Raises:
@@ -59,8 +60,10 @@ def lobe(
     gradient, slew = scanner.max_gradient_hz_per_m, scanner.max_slew_hz_per_m_per_s
     if duration_s is None:
         ramp = min(gradient, math.sqrt(size * slew)) / slew
-        duration_s = round_up(2 * ramp, raster) if size < gradient**2 / slew else round_up(size / gradient + ramp, raster)
-        duration_s = max(duration_s, 2 * raster)
+        duration_s = (
+            round_up(2 * ramp, raster) if size < gradient**2 / slew else round_up(size / gradient + ramp, raster)
+        )
+    duration_s = max(round_up(duration_s, raster), 2 * raster)
     # The least amplitude with ramps at the slew limit: size = amplitude (duration - amplitude / slew).
     discriminant = duration_s**2 - 4 * size / slew
     rise = duration_s / 2 if discriminant <= 0 else (duration_s - math.sqrt(discriminant)) / 2
@@ -74,9 +77,7 @@ def lobe(
             "Lengthen it or lower its moment."
         )
     scale = moment_per_m / (rise + flat)
-    axes = [
-        Trapezoid(amplitude_hz_per_m=float(g), rise_s=rise, flat_s=flat, fall_s=rise) if g else None for g in scale
-    ]
+    axes = [Trapezoid(amplitude_hz_per_m=float(g), rise_s=rise, flat_s=flat, fall_s=rise) if g else None for g in scale]
     return Block(duration_s=round_up(duration_s, scanner.block_raster_s), gradients=(axes[0], axes[1], axes[2]))
 
 
@@ -112,7 +113,7 @@ def selective(
     if amplitude > scanner.max_gradient_hz_per_m:
         raise HardwareLimitError(
             f"A slice of {thickness_m * 1e3:.4g} mm with {pulse.name} ({bandwidth_hz:.4g} Hz) needs "
-            f"{amplitude / 42.577e6 * 1e3:.4g} mT/m; {scanner.name} allows "
+            f"{hz_to_tesla(amplitude) * 1e3:.4g} mT/m; {scanner.name} allows "
             f"{scanner.max_gradient_t_per_m * 1e3:.4g} mT/m, a voxel of at least "
             f"{bandwidth_hz / scanner.max_gradient_hz_per_m * 1e3:.4g} mm along this axis. Enlarge the voxel."
         )
@@ -158,9 +159,7 @@ def nonselective(
     )
     zero = np.zeros(3)
     return TimedBlock(
-        block=Block(
-            duration_s=round_up(delay + rf.duration_s + scanner.rf_ringdown_s, scanner.block_raster_s), rf=rf
-        ),
+        block=Block(duration_s=round_up(delay + rf.duration_s + scanner.rf_ringdown_s, scanner.block_raster_s), rf=rf),
         reference_s=delay + rf.centre_s,
         moment_before_per_m=zero,
         moment_after_per_m=zero,
@@ -177,8 +176,8 @@ def rf_event(
     """
     if pulse.peak_hz > scanner.b1_max_hz * (1 + 1e-9):
         raise HardwareLimitError(
-            f"Pulse {pulse.name} peaks at {pulse.peak_hz:.4g} Hz ({pulse.peak_hz / 42.577:.4g} uT); {scanner.name} "
-            f"allows {scanner.b1_max_hz:.4g} Hz ({scanner.b1_max_t * 1e6:.4g} uT). Lengthen the pulse or lower its "
+            f"Pulse {pulse.name} peaks at {pulse.peak_hz:.4g} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.4g} uT); "
+            f"{scanner.name} allows {scanner.b1_max_hz:.4g} Hz ({scanner.b1_max_t * 1e6:.4g} uT). Lengthen the pulse or lower its "
             "time-bandwidth product."
         )
     return Rf(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from seqgen.errors import InputError
@@ -11,6 +11,18 @@ from seqgen.scanner import Scanner
 from seqgen.seqfile.blocks import Block
 
 GROUP = "seqgen.sequences"
+_IMPORT_FAILURES: tuple[type[Exception], ...] = (
+    ImportError,
+    SyntaxError,
+    NameError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    OSError,
+    RuntimeError,
+)
+"""What a broken package raises while its module is imported."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,15 +75,35 @@ def find_sequence(name: str) -> SequenceSpec:
     """Return the installed sequence of that name.
 
     Raises:
-        InputError: If there is none; the message lists those that are installed.
+        InputError: If there is none (the message lists those that are installed), or its package cannot be imported or
+            holds no sequence.
     """
     for point in entry_points(group=GROUP):
         if point.name == name:
-            spec: SequenceSpec = point.load()
-            return spec
+            return _loaded(point)
     known = sequence_names()
     near = get_close_matches(name, known, 1)
     raise InputError(
         f"Unknown sequence {name!r}; installed: {', '.join(known) or 'none'}."
         + (f" Nearest: {near[0]}." if near else "")
     )
+
+
+def _loaded(point: EntryPoint) -> SequenceSpec:
+    """Return the sequence behind an entry point; a package that cannot be imported is named."""
+    package = f" of package {point.dist.name} {point.dist.version}" if point.dist is not None else ""
+    try:
+        spec = point.load()
+    except _IMPORT_FAILURES as error:
+        raise InputError(
+            f"Sequence {point.name!r} ({point.value}{package}) cannot be loaded: {type(error).__name__}: {error}. "
+            "Repair or uninstall that package."
+        ) from error
+    missing = [member for member in ("name", "Params", "build", "minimum_te_s") if not hasattr(spec, member)]
+    if missing:
+        raise InputError(
+            f"Sequence {point.name!r} ({point.value}{package}) is not a sequence: it has no {', '.join(missing)}. "
+            "A plug-in offers name, Params, build and minimum_te_s (seqgen.sequence.plugins.SequenceSpec)."
+        )
+    found: SequenceSpec = spec
+    return found

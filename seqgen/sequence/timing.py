@@ -6,7 +6,7 @@ from seqgen.errors import InputError
 
 
 def ticks(time_s: float, raster_s: float) -> int:
-    """Return a time in whole raster steps, rounded up (a nanosecond short of a step counts as the step)."""
+    """Return a time in whole raster steps, rounded up (up to a nanosecond beyond a step is rounding)."""
     return math.ceil(time_s / raster_s - 1e-3 * min(1.0, 1e-6 / raster_s))
 
 

@@ -14,7 +14,7 @@ class Lines:
     """Transitions of a molecule or group: FID(t) = sum_l amplitude_l exp(2 pi i frequency_l t)."""
 
     amplitude: Tensor
-    """Complex, shape (..., n_lines); one proton along x gives 1 in all. Receiver phase zero: +x is real and positive."""
+    """Complex, shape (..., n_lines); one proton along x gives 1 in all. Receiver phase zero: +x real and positive."""
     frequency_hz: Tensor
     """Hz above the spectrometer frequency, shape (n_lines,)."""
 

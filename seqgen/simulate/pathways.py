@@ -95,12 +95,15 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
         ) / len(phases)
         if residual >= DEPHASED_PER_M or abs(weight) < 1e-6:
             continue
-        transfer = math.prod(t[a + 1][b + 1] if max(abs(a), abs(b)) <= 1 else 0.0
-                             for t, (a, b) in zip(transfers, itertools.pairwise((0, *path)), strict=True))
+        transfer = math.prod(
+            t[a + 1][b + 1] if max(abs(a), abs(b)) <= 1 else 0.0
+            for t, (a, b) in zip(transfers, itertools.pairwise((0, *path)), strict=True)
+        )
         echo = times[-1] + sum(p * (b - a) for p, (a, b) in zip(path, itertools.pairwise(times), strict=False))
         found.append(
-            Pathway(orders=path, cycle_weight=weight, transfer=transfer, residual_moment_per_m=residual,
-                    echo_time_s=echo)
+            Pathway(
+                orders=path, cycle_weight=weight, transfer=transfer, residual_moment_per_m=residual, echo_time_s=echo
+            )
         )
     return tuple(sorted(found, key=lambda pathway: -pathway.transfer))
 
@@ -124,9 +127,7 @@ def principal_echo(shots: Sequence[Timeline] | Timeline) -> Echo:
     pulse_times = [time for time, _ in shots[0].pulses()]
     excitation = next(k for k, order in enumerate(best.orders) if order != 0)
     is_echo = excitation < len(pulse_times) - 1
-    return Echo(
-        time_s=best.echo_time_s, te_s=best.echo_time_s - pulse_times[excitation], is_echo=is_echo, pathway=best
-    )
+    return Echo(time_s=best.echo_time_s, te_s=best.echo_time_s - pulse_times[excitation], is_echo=is_echo, pathway=best)
 
 
 def moments_between_centres(timeline: Timeline) -> Tensor:
@@ -135,7 +136,13 @@ def moments_between_centres(timeline: Timeline) -> Tensor:
     The last row runs to the opening of the first receiver after the last pulse.
     """
     events = [time for time, _ in timeline.pulses()]
-    events.append(next(time for time, _ in timeline.readouts() if time >= events[-1]))
+    openings = [time for time, _ in timeline.readouts() if time >= events[-1]]
+    if not openings:
+        raise InputError(
+            f"Timeline {timeline.name!r} opens no receiver after its last pulse at {events[-1] * 1e3:.4g} ms: "
+            "it would give no signal. Give the shot up to the end of its readout."
+        )
+    events.append(openings[0])
     rows = torch.zeros(len(events) - 1, 3, dtype=torch.float64)
     for start, interval in zip(timeline.start_s, timeline.intervals, strict=True):
         if not bool(interval.gradient_hz_per_m.any()):

@@ -38,16 +38,20 @@ def pulse_propagator(
         b1_hz: RF in the frame of the spectrometer frequency, Hz, complex, shape (B, T) or (1, T).
         dwell_s: Duration of a sample, s.
         offset_hz: Offset common to all spins (field offset plus gradient times position), Hz, shape (B,).
-        j_step_s: Longest time between applications of the coupling, s.
+        j_step_s: Longest time between applications of the coupling, s; longer samples are cut.
 
     Returns:
         Unitary matrices, complex128, shape (B, d, d). Differentiable in `b1_hz` and `offset_hz`.
 
     Raises:
-        InputError: If b1_hz is not complex of two dimensions.
+        InputError: If b1_hz is not complex of two dimensions or the J step is not positive.
     """
     if b1_hz.ndim != 2 or not b1_hz.is_complex():
         raise InputError(f"b1_hz must be complex of shape (B, T), but is {b1_hz.dtype} {tuple(b1_hz.shape)}.")
+    if not j_step_s > 0:
+        raise InputError(f"j_step_s must be positive, but is {j_step_s} s. Use 1e-4 for results, 2e-4 while designing.")
+    parts = max(1, math.ceil(dwell_s / j_step_s - 1e-9))
+    b1_hz, dwell_s = b1_hz.repeat_interleave(parts, 1), dwell_s / parts
     n_samples = b1_hz.shape[1]
     per_step = _samples_per_step(n_samples, j_step_s / dwell_s)
     n_steps = n_samples // per_step

@@ -99,7 +99,7 @@ def slice_of(interval: Interval) -> Slice | None:
             "under a constant gradient. Start the pulse after the ramp."
         )
     strength = float(gradient[0].norm())
-    b1, dwell_s = waveform_in_carrier_frame(interval)
+    _, dwell_s = waveform_in_carrier_frame(interval)
     reach_hz = min(0.5 / dwell_s, 60.0 / interval.duration_s)
     grid = torch.linspace(-reach_hz, reach_hz, 2001, dtype=torch.float64) + interval.carrier_hz
     b2 = response(interval, grid)
@@ -144,7 +144,8 @@ def pulse_over_positions(
 
     A selective pulse is refocused about its own centre: the phase that its gradient writes before and after the centre
     is taken back, as the balanced gradients of a refocused pathway do. Positions cover all that the pulse touches,
-    `positions_per_slice` of them in one slice thickness; explicit `positions_m` along the gradient are averaged with equal weights instead.
+    `positions_per_slice` of them in one slice thickness; explicit `positions_m` along the gradient are averaged with
+    equal weights instead.
 
     Returns:
         Propagators of shape (E, P, d, d), and the weight of each position: its share of the slice thickness (1 for a

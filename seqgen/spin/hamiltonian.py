@@ -84,7 +84,8 @@ def group_model(group: SpinGroup, spectrometer_frequency_hz: float, reference_pp
     for k in protons:
         h0 += 2 * math.pi * offset_hz[k] * spin_operator(n, k, "z").real
     m = total_operator(n, "z", protons).real.diagonal()
-    energy, vectors = _diagonalise_by_magnetic_quantum_number(h0, total_operator(n, "z").real.diagonal())
+    others = total_operator(n, "z", tuple(k for k in range(n) if k not in protons)).real.diagonal()
+    energy, vectors = _diagonalise_by_magnetic_quantum_numbers(h0, torch.stack([m, others], 1))
     m_eigen = (vectors**2 * m[:, None]).sum(0)
     order = torch.round(m_eigen[:, None] - m_eigen[None, :]).to(torch.int64)
     detection = (total_operator(n, "x", protons) + 1j * total_operator(n, "y", protons)).real
@@ -105,12 +106,15 @@ def group_model(group: SpinGroup, spectrometer_frequency_hz: float, reference_pp
     )
 
 
-def _diagonalise_by_magnetic_quantum_number(h0: Tensor, m_total: Tensor) -> tuple[Tensor, Tensor]:
-    """Diagonalise H0 block by block of total Fz, so that degenerate eigenvectors never mix coherence orders."""
+def _diagonalise_by_magnetic_quantum_numbers(h0: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """Diagonalise H0 block by block of equal rows of `m` (Fz of 1H, Fz of the rest), shape (d, 2).
+
+    Degenerate eigenvectors then never mix coherence orders.
+    """
     energy = torch.zeros(h0.shape[0], dtype=torch.float64)
     vectors = torch.zeros_like(h0)
-    for m in torch.unique(m_total):
-        index = torch.nonzero(m_total == m)[:, 0]
+    for block in torch.unique(m, dim=0):
+        index = torch.nonzero((m == block).all(1))[:, 0]
         block_energy, block_vectors = torch.linalg.eigh(h0[index][:, index])
         energy[index] = block_energy
         vectors[index[:, None], index[None, :]] = block_vectors

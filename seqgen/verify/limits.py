@@ -13,9 +13,7 @@ from seqgen.units import hz_to_tesla
 
 Status = Literal["passed", "failed", "not checked"]
 
-NO_LICENCE = (
-    "No statement here licenses a scan: the scanner's own supervision and the site's safety officer decide."
-)
+NO_LICENCE = "No statement here licenses a scan: the scanner's own supervision and the site's safety officer decide."
 """Printed with every check and report."""
 
 RF_QUANTISATION = 1e-5

@@ -162,6 +162,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         file["dataset/data"] = np.zeros(3)
     with pytest.raises(InputError, match="cannot be read as MRD"):
         read_mrd(path)
+    path.write_bytes(content.replace(b"<x>32</x>", b"<x>3?</x>"))
+    with pytest.raises(InputError, match="cannot be read as MRD"):
+        read_mrd(path)
     with h5py.File(path, "w") as file:
         file["other"] = np.zeros(3)
     with pytest.raises(InputError, match="cannot be read as MRD"):
