@@ -16,7 +16,9 @@ def diagnosis() -> dict[str, Any]:
     """Return versions, device and installed sequences and data; "missing" lists what is not there."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     missing = []
-    names = [re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0] for line in requires("seqgen") or () if "extra ==" not in line]
+    names = [
+        re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0] for line in requires("seqgen") or () if "extra ==" not in line
+    ]
     for name in ["seqgen", *names]:
         try:
             found[name] = version(name)

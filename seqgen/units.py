@@ -11,7 +11,7 @@ def b0_t(spectrometer_frequency_hz: float, nucleus: str = "1H") -> float:
 
     Example:
         >>> round(b0_t(123.2e6), 4)
-        2.8936
+        2.8935
     """
     return spectrometer_frequency_hz / GAMMA_BAR_HZ_PER_T[nucleus]
 

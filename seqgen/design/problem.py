@@ -1,5 +1,6 @@
 """The design problem in words a protocol can carry."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -56,6 +57,13 @@ class DesignSpec:
     """Let the optimiser move te1_s and te2_s as well."""
 
     def __post_init__(self) -> None:
+        for name in ("signal_price", "te1_s", "te2_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be finite and not negative, but is {getattr(self, name)}.")
+        if not all(map(math.isfinite, (self.carrier_ppm, *self.b0_offsets_hz))):
+            raise InputError(
+                f"carrier_ppm and b0_offsets_hz must be finite, but are {self.carrier_ppm} and {self.b0_offsets_hz}."
+            )
         low, high = self.window_ppm
         if not low < high:
             raise InputError(f"window_ppm must rise from low to high edge, but is {low} to {high}. Swap the two.")

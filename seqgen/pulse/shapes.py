@@ -57,7 +57,8 @@ def slr_pulse(
             "Raise time_bandwidth to 3 or more."
         )
     beta = _low_pass(n, pass_edge, stop_edge, pass_ripple / stop_ripple) * math.sin(flip_angle_rad / 2)
-    beta *= min(1.0, 0.999999 / float(np.abs(np.fft.fft(beta, 16 * n)).max()))
+    # |beta| must stay below 1 between grid points too: else alpha is no polynomial and the pulse loses its symmetry.
+    beta *= min(1.0, 0.9999 / float(np.abs(np.fft.fft(beta, 512 * n)).max()))
     b1_hz = _inverse_slr(_minimum_phase_partner(beta), beta) / (2 * math.pi * dwell_s)
     return RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
 
@@ -85,7 +86,7 @@ def _transition_width(pass_ripple: float, stop_ripple: float) -> float:
 def _minimum_phase_partner(beta: np.ndarray) -> np.ndarray:
     """Return alpha with |alpha|^2 + |beta|^2 = 1 on the unit circle and minimum phase (by the complex cepstrum)."""
     n = len(beta)
-    size = 2 ** math.ceil(math.log2(64 * n))
+    size = 2 ** math.ceil(math.log2(256 * n))
     magnitude = np.sqrt(np.maximum(1 - np.abs(np.fft.fft(beta, size)) ** 2, 1e-14))
     cepstrum = np.fft.ifft(np.log(magnitude))
     fold = np.zeros(size)

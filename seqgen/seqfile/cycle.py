@@ -19,8 +19,8 @@ def phase_cycle(all_shots: Sequence[Shot], *, reference: bool = False) -> tuple[
     """Return the different shots of one kind, in order of first appearance: the steps of its phase cycle.
 
     A dummy scan has no readout and therefore belongs to the shot after it: of shots that differ in their number of
-    pulses only those with the fewest are taken, which hold no dummy scan. Shots that differ in more than phases are
-    no cycle: then the first alone is returned.
+    pulses those with the fewest hold no dummy scan. The others are cut to as many pulses, and count where their step
+    occurs nowhere else. Shots that differ in more than phases are no cycle: then the first alone is returned.
 
     Args:
         all_shots: The shots of a file.
@@ -34,13 +34,23 @@ def phase_cycle(all_shots: Sequence[Shot], *, reference: bool = False) -> tuple[
         what = "water reference (label REF)" if reference else "metabolite"
         raise InputError(f"The sequence holds no {what} readout. Add one to it.")
     fewest = min(len(shot.timeline.pulses()) for shot in kind)
+    different = {shot.identity: shot.timeline for shot in kind}.values()
+    plain = [timeline for timeline in different if len(timeline.pulses()) == fewest]
+    cut = [_last_pulses(timeline, fewest) for timeline in different if len(timeline.pulses()) > fewest]
+    first = _played(plain[0], with_phases=False)
     steps: dict[bytes, Timeline] = {}
-    for timeline in {shot.identity: shot.timeline for shot in kind}.values():
-        if len(timeline.pulses()) == fewest:
-            steps.setdefault(_played(timeline, with_phases=True), timeline)
+    for timeline in [*plain, *(timeline for timeline in cut if _played(timeline, with_phases=False) == first)]:
+        steps.setdefault(_played(timeline, with_phases=True), timeline)
     found = tuple(steps.values())
     alike = {_played(timeline, with_phases=False) for timeline in found}
     return found if len(alike) == 1 else found[:1]
+
+
+def _last_pulses(timeline: Timeline, n_pulses: int) -> Timeline:
+    """Return a timeline from its n-th last pulse on; all of it for no pulse."""
+    transmitting = [k for k, interval in enumerate(timeline.intervals) if interval.use is not None]
+    start = transmitting[-n_pulses] if n_pulses else 0
+    return Timeline(intervals=timeline.intervals[start:], name=timeline.name)
 
 
 def _played(timeline: Timeline, *, with_phases: bool) -> bytes:

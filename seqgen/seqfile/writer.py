@@ -63,12 +63,13 @@ def write_seq(
 
     Raises:
         HardwareLimitError: If a pulse exceeds the scanner's RF amplitude.
-        VerificationError: If PyPulseq's timing check fails or the written file is not whole. Nothing is left behind.
+        VerificationError: If PyPulseq changes an event, its timing check fails, or the written file is not whole.
+            Nothing is left behind.
         InputError: If a definition is not plain ASCII, or the file cannot be written.
     """
     _require_rf(blocks, scanner, path.name)
     _require_ascii(definitions, path.name)
-    sequence = _pulseq_sequence(blocks, pulseq_system(scanner, spectrometer_frequency_hz))
+    sequence = _unchanged_sequence(blocks, pulseq_system(scanner, spectrometer_frequency_hz), path.name)
     clean, problems = sequence.check_timing()
     if not clean:
         raise VerificationError(
@@ -82,6 +83,25 @@ def write_seq(
     _require_whole(text, len(blocks), path.name)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", newline="\n")
+
+
+def _unchanged_sequence(blocks: tuple[Block, ...], system: Any, name: str) -> Any:
+    """Return a PyPulseq sequence; a warning means that PyPulseq moved or rounded an event, which is an error here."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            sequence = _pulseq_sequence(blocks, system)
+    except UserWarning as warning:
+        raise VerificationError(
+            f"{name}: PyPulseq would not play the blocks as they are: {warning} Nothing was written."
+        ) from warning
+    for (number, played_s), block in zip(sequence.block_durations.items(), blocks, strict=False):
+        if abs(played_s - block.duration_s) > 1e-9:
+            raise VerificationError(
+                f"{name}: PyPulseq would make block {number} {played_s * 1e3:.6g} ms long instead of "
+                f"{block.duration_s * 1e3:.6g} ms: it is too short for the scanner's dead times. Nothing was written."
+            )
+    return sequence
 
 
 def _drafted(sequence: Any, seq_format: SeqFormat, path: Path) -> str:

@@ -95,7 +95,7 @@ def prepare(
     starts = [
         (start, interval)
         for start, interval in zip(timeline.start_s, timeline.intervals, strict=True)
-        if interval.use is not None and start < zero
+        if interval.use is not None
     ]
     _require_separate_axes([interval for _, interval in starts])
     ends = [start + interval.duration_s for start, interval in starts]
@@ -148,7 +148,7 @@ def play(
     model = shot.model
     delays = shot.delays_s if delays_s is None else delays_s
     start: _Future = frozenset(
-        ((0, *path.orders), complex(round(path.cycle_weight.real, 9), round(path.cycle_weight.imag, 9)))
+        ((0, *path.orders), complex(round(path.cycle_weight.real, 12), round(path.cycle_weight.imag, 12)))
         for path in shot.pathways
     )
     states: dict[_Future, Tensor] = {start: model.initial_state.expand(shot.members.size, -1, -1)}

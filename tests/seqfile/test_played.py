@@ -54,7 +54,7 @@ def test_a_block_shorter_than_its_events_is_refused():
     gradient = Trapezoid(amplitude_hz_per_m=1e4, rise_s=1e-4, flat_s=1e-3, fall_s=1e-4)
     assert gradient.moment_per_m == pytest.approx(11.0)
     Block(duration_s=1.2e-3, gradients=(gradient, None, None))
-    with pytest.raises(InputError, match="shorter than the events in it, which end at 0.0012"):
+    with pytest.raises(InputError, match=r"shorter than the events in it, which end at 0\.0012"):
         Block(duration_s=1.19e-3, gradients=(gradient, None, None))
     with pytest.raises(InputError, match="shorter"):
         Block(duration_s=0.01, adc=Adc(n_samples=100, dwell_s=1e-4, delay_s=1e-5))

@@ -38,7 +38,7 @@ def section(text, name):
 @pytest.mark.parametrize("form", FORMATS)
 def test_rf_is_written_on_the_rf_raster_without_a_time_shape(files, form):
     text = files[form].read_text()
-    assert re.search(r"RadiofrequencyRasterTime 1e-06\n", text)
+    assert re.search(r"RadiofrequencyRasterTime 1e-06 *\n", text)
     rows = section(text, "RF")
     assert len(rows) == 2 + 4 + 2 + 1  # two excitation phases, four WET, two refocusing, one edit
     assert {row[4] for row in rows} == {"0"}
@@ -48,7 +48,7 @@ def test_rf_is_written_on_the_rf_raster_without_a_time_shape(files, form):
 def test_rasters_and_signature_stand_in_the_file(files, form):
     text = files[form].read_text()
     for line in ("AdcRasterTime 1e-07", "BlockDurationRaster 1e-05", "GradientRasterTime 1e-05"):
-        assert f"{line}\n" in text
+        assert re.search(rf"^{line} *$", text, re.MULTILINE)
     body, _, signature = text.partition("\n[SIGNATURE]")
     assert re.search(rf"Hash {hashlib.md5(body.encode()).hexdigest()}", signature)
     assert text.isascii()
@@ -123,8 +123,12 @@ def test_a_definition_that_interpreters_cannot_read_is_refused(built, tmp_path):
 
 
 def test_a_bad_timing_is_refused(built, tmp_path):
-    with pytest.raises(VerificationError, match=r"PyPulseq's timing check found \d+ problems.*Nothing was written"):
+    with pytest.raises(VerificationError, match=r"would not play the blocks as they are: .*dead time 200 us"):
         write(tmp_path / "out.seq", built, scanner=replace(SCANNER, rf_dead_time_s=2e-4))
+    with pytest.raises(VerificationError, match=r"make block \d+ [\d.]+ ms long instead of [\d.]+ ms: it is too short"):
+        write(tmp_path / "out.seq", built, scanner=replace(SCANNER, rf_ringdown_s=5e-4))
+    with pytest.raises(VerificationError, match=r"PyPulseq's timing check found \d+ problems.*Nothing was written"):
+        write(tmp_path / "out.seq", built, scanner=replace(SCANNER, gradient_raster_s=3e-6))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +148,7 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(built, tmp_path, mo
         return genuine(self, text, *args, **kwargs)
 
     monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(InputError, match="No space left on device. Nothing was left behind"):
+    with pytest.raises(InputError, match=r"No space left on device\. Nothing was left behind"):
         write(path, built)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.seq"]
     assert path.read_text() == "an older file"
@@ -178,9 +182,9 @@ def test_a_lost_block_is_noticed(built, tmp_path, monkeypatch):
 
     def lossy(self, *events):
         calls.append(1)
-        if len(calls) != 7:
+        if len(calls) != len(built.blocks):
             genuine(self, *events)
 
     monkeypatch.setattr(pp.Sequence, "add_block", lossy)
-    with pytest.raises(VerificationError, match="blocks"):
+    with pytest.raises(VerificationError, match=r"PyPulseq wrote \d+ of \d+ blocks"):
         write_seq(built.blocks, tmp_path / "out.seq", scanner=SCANNER, spectrometer_frequency_hz=F0_HZ, definitions={})

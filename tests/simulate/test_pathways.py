@@ -100,7 +100,7 @@ def test_pathway_filter_agrees_with_dephasing_inside_the_voxel(n_shots, edit):
     ]
     brute = dephased_signal(shots, 6)
     assert np.abs(brute).max() > 0.1
-    np.testing.assert_allclose(signal(shots), brute, rtol=0, atol=2e-8)
+    np.testing.assert_allclose(signal(shots), brute, rtol=0, atol=1e-10)
     assert np.abs(dephased_signal(shots, 1) - brute).max() > 1e-3 or n_shots == 2
 
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import exact_spins
@@ -50,7 +51,7 @@ def test_meets_the_stepwise_twin_with_order_two():
         u = pulse_propagator(model_of(), fine, step, offset_hz=offset, j_step_s=step)
         errors.append(float((u - exact).abs().max()))
     assert errors[0] < 2e-3
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert orders == pytest.approx([2.0] * 4, abs=0.05)
     # Richardson: the h^2 term removed, what is left is of order h^4.
     coarse, finer = (

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from systems import FREQUENCY_HZ, REFERENCE_PPM, ab_quartet, ax2_weak, ax_doublets, group_at_hz
 
 from seqgen.spin.hamiltonian import group_model

@@ -1,0 +1,109 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from press_files import random_pulse
+
+from seqgen.design.artefact import Design, load_design, save_design
+from seqgen.design.evaluate import Metrics
+from seqgen.errors import InputError
+from seqgen.provenance import Provenance, Source
+
+
+@pytest.fixture
+def design():
+    return Design(
+        name="a_study",
+        pulse=random_pulse(),
+        te1_s=0.0412,
+        te2_s=0.03398,
+        receiver_phase_rad=-1.234567,
+        metrics=Metrics(loss=-1.5, signal=0.4, contamination=0.1),
+        press_te1_s=0.018,
+        press_te2_s=0.091,
+        press_metrics=Metrics(loss=-0.5, signal=0.3, contamination=0.6),
+        history=((1.0, 0.5), (0.5, 0.1, -1.5)),
+        status="stopped after 3 iterations, not converged",
+        spectrometer_frequency_hz=123.2e6,
+        reference_ppm=4.8,
+        provenance=Provenance(made_from={"protocol": Source(name="p.yaml", sha256="ab" * 32)}, seed=5),
+    )
+
+
+def test_round_trip_keeps_every_digit(design, tmp_path):
+    path = tmp_path / "design.json"
+    save_design(design, path)
+    got = load_design(path)
+    assert torch.equal(torch.view_as_real(got.pulse.b1_hz), torch.view_as_real(design.pulse.b1_hz))
+    assert (got.pulse.dwell_s, got.pulse.carrier_offset_hz) == (2e-5, -301.0)
+    for name in (
+        "name te1_s te2_s receiver_phase_rad press_te1_s press_te2_s history status spectrometer_frequency_hz "
+        "reference_ppm"
+    ).split():
+        assert getattr(got, name) == getattr(design, name), name
+    assert asdict(got.metrics) == asdict(design.metrics)
+    assert asdict(got.press_metrics) == asdict(design.press_metrics)
+    assert got.provenance.to_json() == design.provenance.to_json()
+
+
+def test_plain_json_tells_amplitude_and_energy(design, tmp_path):
+    save_design(design, tmp_path / "design.json")
+    pulse = json.loads((tmp_path / "design.json").read_text())["pulse"]
+    energy = sum(x**2 + y**2 for x, y in zip(pulse["b1_re_hz"], pulse["b1_im_hz"], strict=True)) * 2e-5
+    assert pulse["energy_hz2_s"] == pytest.approx(energy, rel=1e-12)
+    assert pulse["peak_hz"] == pytest.approx(200.0)
+
+
+def test_a_file_cut_anywhere_is_refused_by_name(design, tmp_path):
+    short = replace(design, pulse=replace(design.pulse, b1_hz=design.pulse.b1_hz[:4]))
+    path = tmp_path / "design.json"
+    save_design(short, path)
+    whole = path.read_bytes().rstrip()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"design\.json"):
+            load_design(path)
+
+
+def test_damaged_content_is_refused_by_name(design, tmp_path):
+    path = tmp_path / "design.json"
+    save_design(design, path)
+    good = json.loads(path.read_text())
+    for key in good:
+        for value in (None, [], 3, "text"):
+            content = good | {key: value}
+            path.write_text(json.dumps(content))
+            if key in ("name", "status") or (key, value) in (("te1_s", 3), ("te2_s", 3), ("receiver_phase_rad", 3)):
+                continue
+            if (key, value) in (("history", []), ("spectrometer_frequency_hz", 3), ("reference_ppm", 3)):
+                continue
+            with pytest.raises(InputError, match=r"design\.json"):
+                load_design(path)
+        missing = {k: v for k, v in good.items() if k != key}
+        path.write_text(json.dumps(missing))
+        with pytest.raises(InputError, match=r"design\.json"):
+            load_design(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '"x"', "{}", '{"format": "seqgen design 2"}', "\x00\xff"])
+def test_other_files_are_refused_by_name(tmp_path, content):
+    path = tmp_path / "design.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"design\.json"):
+        load_design(path)
+
+
+def test_a_missing_file_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match=r"There is no design file .*nothing\.json.*run `seqgen design` first"):
+        load_design(tmp_path / "nothing.json")
+
+
+def test_nan_in_the_waveform_is_refused(design, tmp_path):
+    path = tmp_path / "design.json"
+    save_design(design, path)
+    content = json.loads(path.read_text())
+    content["pulse"]["b1_re_hz"][3] = float("nan")
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="NaN or infinite"):
+        load_design(path)

@@ -1,0 +1,241 @@
+import math
+
+import bloch
+import exact_spins
+import numpy as np
+import pytest
+import torch
+from systems import FREQUENCY_HZ, REFERENCE_PPM, group_at_hz
+from timelines import X, Y, Z, hard_press, lobe, readout, selective
+
+from seqgen.errors import InputError
+from seqgen.pulse.shapes import slr_pulse
+from seqgen.simulate.acquire import fid, lines
+from seqgen.simulate.localise import play, prepare
+from seqgen.simulate.pathways import refocused_pathways
+from seqgen.simulate.slices import ensemble, slice_of
+from seqgen.spin.hamiltonian import group_model
+from seqgen.timeline import Timeline, delay
+
+GRADIENT_HZ_PER_M = 5e4
+PULSE_S, PULSE_DWELL_S = 2e-3, 5e-5
+TIMES_S = np.arange(30) * 1e-3
+
+
+def model_of(offsets_hz, couplings_hz):
+    return group_model(group_at_hz(offsets_hz, couplings_hz), FREQUENCY_HZ, REFERENCE_PPM)
+
+
+def slr_b1(flip_deg, phase_rad=0.0):
+    pulse = slr_pulse(
+        flip_angle_rad=math.radians(flip_deg),
+        time_bandwidth=4.0,
+        duration_s=PULSE_S,
+        dwell_s=PULSE_DWELL_S,
+        name="slr",
+    )
+    return pulse.b1_hz * np.exp(1j * phase_rad)
+
+
+def selective_press():
+    """PRESS with three selective pulses along z, x, y; the slice gradient of the excitation is rephased."""
+    gradient = GRADIENT_HZ_PER_M
+
+    def crushed(axis, b1):
+        return (
+            lobe(axis, 4000.0, 5e-4),
+            selective(b1, PULSE_DWELL_S, axis, gradient, "refocusing"),
+            lobe(axis, 4000.0, 5e-4),
+        )
+
+    return Timeline(
+        intervals=(
+            selective(slr_b1(90), PULSE_DWELL_S, Z, gradient, "excitation"),
+            lobe(Z, -gradient * PULSE_S / 2, 5e-4),
+            delay(3e-3),
+            *crushed(X, slr_b1(160, math.pi / 2)),
+            delay(6e-3),
+            *crushed(Y, slr_b1(180, math.pi / 2)),
+            delay(4e-3),
+            readout(),
+        )
+    )
+
+
+def full_grid(timeline, offsets_hz, j_hz, positions_m):
+    """Loops over x, y and z with explicit gradients and a filter on total coherence order; mean signal."""
+    h = exact_spins.free_hamiltonian(offsets_hz, [[0, j_hz], [j_hz, 0]])
+    total = 0
+    for x in positions_m:
+        for y in positions_m:
+            for z in positions_m:
+                rho, filters = exact_spins.total(2, "z"), iter((-1, 1, -1))
+                for interval in timeline.intervals[:-1]:
+                    offset_hz = float(interval.gradient_hz_per_m[0].numpy() @ np.array([x, y, z]))
+                    u = cached(h, interval, offset_hz)
+                    rho = u @ rho @ u.conj().T
+                    if interval.use is not None:
+                        rho = exact_spins.order_filter(rho, next(filters))
+                total = total + exact_spins.signal(rho, h, TIMES_S)
+    return total / len(positions_m) ** 3
+
+
+def cached(h, interval, offset_hz, store={}):  # noqa: B006
+    key = (h.tobytes(), id(interval), offset_hz)
+    if key not in store:
+        store[key] = exact_spins.pulse(h, interval.b1_hz.numpy(), interval.dwell_s, offset_hz)
+    return store[key]
+
+
+@pytest.mark.parametrize(("offsets_hz", "j_hz"), [([-45.0, 20.0], 12.0), ([0.0, 310.0], -15.0)])
+def test_factorised_average_is_the_full_grid(offsets_hz, j_hz):
+    timeline = selective_press()
+    assert [path.orders for path in refocused_pathways([timeline])] == [(-1, 1, -1)]
+    positions = [-0.028, -0.011, 0.004, 0.019]
+    expected = full_grid(timeline, offsets_hz, j_hz, positions)
+    model = model_of(offsets_hz, {(0, 1): j_hz})
+    found = []
+    for j_step_s in (PULSE_DWELL_S / 8, PULSE_DWELL_S / 16):
+        shot = prepare(
+            [timeline],
+            model,
+            positions_m=torch.tensor(positions, dtype=torch.float64),
+            j_step_s=j_step_s,
+            time_zero_s=timeline.readouts()[0][0],
+        )
+        found.append(fid(lines(play(shot), model), len(TIMES_S), 1e-3)[0].numpy())
+    assert np.abs(expected).max() > 0.05
+    # The h^2 error of the J step removed (Richardson): what is left is h^4.
+    np.testing.assert_allclose((4 * found[1] - found[0]) / 3, expected, rtol=0, atol=1e-10)
+
+
+def amplitudes(offsets_hz, positions_per_slice=24, members=None):
+    model = model_of(offsets_hz, {})
+    shot = prepare([selective_press()], model, members, positions_per_slice=positions_per_slice)
+    found = lines(play(shot), model)
+    return {f: complex(found.amplitude[0, (found.frequency_hz - f).abs() < 1e-6].sum()) for f in offsets_hz}
+
+
+def profile_integral(b1, use, kept, reach_m=None):
+    """Integral of a Bloch response over the slice axis, divided by the thickness that `slice_of` states.
+
+    It runs over what `slice_of` calls touched, or over +- `reach_m`.
+    """
+    found = slice_of(selective(b1, PULSE_DWELL_S, Z, GRADIENT_HZ_PER_M, use))
+    low, high = np.array([found.low_hz, found.high_hz]) / GRADIENT_HZ_PER_M if reach_m is None else (-reach_m, reach_m)
+    step = (high - low) / 4000
+    f_hz = (low + (np.arange(4000) + 0.5) * step) * GRADIENT_HZ_PER_M
+    return np.sum(kept(bloch.rotation(b1.numpy(), PULSE_DWELL_S, f_hz), f_hz)) * step / found.thickness_m
+
+
+@pytest.mark.parametrize(("reach_m", "tolerance"), [(None, 1e-4), (0.15, 5e-3)])
+def test_voxel_signal_is_the_product_of_bloch_integrals(reach_m, tolerance):
+    """Mx + i My after the rephased excitation, then M+ -> beta conj(M+) at each refocusing pulse.
+
+    Side lobes below |b|^2 = 1e-3 are left out of the simulation: of an excitation, up to 6 % of the slice's M+.
+    """
+
+    def excited_part(r, f_hz):
+        return (r[:, 0, 2] + 1j * r[:, 1, 2]) * np.exp(-1j * np.pi * f_hz * PULSE_S)
+
+    # Gradient phases before and after a refocusing pulse's centre are equal and cancel between M- and M+.
+    excited = profile_integral(slr_b1(90), "excitation", excited_part, reach_m)
+    first, second = (
+        profile_integral(slr_b1(flip, math.pi / 2), "refocusing", lambda r, _: bloch.refocused_part(r), reach_m)
+        for flip in (160, 180)
+    )
+    expected = second * np.conj(first) * excited
+    (found,) = amplitudes([0.0], positions_per_slice=96).values()
+    assert abs(found - expected) < tolerance * abs(expected)
+
+
+def test_default_positions_are_enough():
+    (coarse,), (fine,) = amplitudes([0.0]).values(), amplitudes([0.0], positions_per_slice=96).values()
+    assert abs(coarse - fine) < 1e-3 * abs(fine)
+
+
+def test_displaced_slices_hold_as_much_signal():
+    """A shift moves each slice (chemical-shift displacement); an uncoupled spin loses nothing by it."""
+    on, off = amplitudes([0.0, 420.0]).values()
+    assert abs(off - on) < 1e-3 * abs(on)
+
+
+def test_four_compartments_cost_a_coupled_spin_signal():
+    """One partner outside the refocusing slice is not inverted: the doublet's J evolution differs across the voxel."""
+    model = model_of([-400.0, 400.0], {(0, 1): 15.0})
+    with_coupling = lines(play(prepare([selective_press()], model)), model)
+    echo_s = prepare([selective_press()], model).te_s
+    ideal = abs(math.cos(math.pi * 15.0 * echo_s))
+    own = with_coupling.frequency_hz < 0
+    got = abs(complex(with_coupling.amplitude[0, own].sum())) / abs(amplitudes([-400.0, 400.0])[-400.0])
+    assert abs(got - ideal) > 0.02
+
+
+def hard_signal(shot, offsets_hz, members=None, j_hz=9.0):
+    model = model_of(offsets_hz, {(0, 1): j_hz})
+    return fid(lines(play(prepare([shot], model, members)), model), 40, 1e-3)
+
+
+def test_members_side_by_side_are_members_one_by_one():
+    members = ensemble((-12.0, 12.0), (0.7, 1.1))
+    together = hard_signal(hard_press(edit=(60, 0.2)), [-40.0, 25.0], members)
+    for k, (b0, b1) in enumerate([(-12.0, 0.7), (-12.0, 1.1), (12.0, 0.7), (12.0, 1.1)]):
+        alone = hard_signal(hard_press(edit=(60, 0.2)), [-40.0, 25.0], ensemble((b0,), (b1,)))
+        torch.testing.assert_close(together[k], alone[0], rtol=0, atol=1e-13)
+
+
+def test_b1_scale_scales_every_flip_angle():
+    scale = 0.8
+    found = hard_signal(hard_press(), [0.0, 0.0], ensemble((0.0,), (scale,)), j_hz=0.0)[0, 0]
+    # sin(72 deg) and twice sin^2(72 deg), two protons, along -y after +x.
+    expected = -2j * math.sin(math.radians(72)) * math.sin(math.radians(72)) ** 4
+    assert complex(found) == pytest.approx(expected, abs=1e-9)
+
+
+def test_field_offset_is_that_of_the_spins():
+    """b0 shifts every spin in the sequence; the FID's frequencies stay those of the model."""
+    off = hard_signal(hard_press(edit=(60, 0.2)), [-40.0, 25.0], ensemble((17.0,)))[0]
+    moved = hard_signal(hard_press(edit=(60, 0.2)), [-23.0, 42.0])[0]
+    turning = torch.exp(-2j * math.pi * 17.0 * torch.arange(40).double() * 1e-3)
+    torch.testing.assert_close(off, moved * turning, rtol=0, atol=1e-9)
+
+
+def test_a_propagator_can_be_replaced():
+    model = model_of([-40.0, 25.0], {(0, 1): 9.0})
+    with_pulse = prepare([hard_press(edit=(60, 0.2))], model)
+    nothing = torch.eye(4, dtype=torch.complex128)[None, None]
+    found = play(with_pulse, replace={2: nothing})
+    torch.testing.assert_close(found, play(prepare([hard_press()], model)), rtol=0, atol=1e-9)
+    same = play(with_pulse, replace={2: with_pulse.pulses[2].propagator})
+    torch.testing.assert_close(same, play(with_pulse), rtol=0, atol=0)
+
+
+def test_delays_can_be_variables():
+    model = model_of([-40.0, 25.0], {(0, 1): 9.0})
+    shot = prepare([hard_press()], model)
+    delays = torch.tensor(shot.delays_s, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d: play(shot, delays_s=tuple(d)), (delays,))
+    longer = prepare([hard_press(te1_s=0.016)], model)
+    torch.testing.assert_close(play(shot, delays_s=longer.delays_s), play(longer), rtol=0, atol=1e-12)
+
+
+def test_time_zero_defaults_to_the_echo():
+    model = model_of([-40.0], {})
+    shot = prepare([hard_press()], model)
+    assert (shot.time_zero_s, shot.te_s) == (pytest.approx(0.032), pytest.approx(0.032))
+    later = prepare([hard_press()], model, time_zero_s=0.0345)
+    turned = play(shot) * torch.exp(-2j * math.pi * model.offset_hz[0] * -0.0025)
+    torch.testing.assert_close(play(later), turned, rtol=0, atol=1e-9)
+
+
+def test_time_zero_before_the_end_of_a_pulse_is_refused():
+    with pytest.raises(InputError, match="before the end of the last pulse"):
+        prepare([selective_press()], model_of([0.0], {}), time_zero_s=6e-3)
+
+
+def test_two_slices_along_one_axis_are_refused():
+    shot = selective_press()
+    pulses = [interval for interval in shot.intervals if interval.use is not None]
+    twice = tuple(pulses[1] if interval is pulses[2] else interval for interval in shot.intervals)
+    with pytest.raises(InputError, match="not perpendicular: their average over the voxel"):
+        prepare([Timeline(intervals=twice)], model_of([0.0], {}), pathways=refocused_pathways([shot]))
