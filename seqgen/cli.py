@@ -50,6 +50,14 @@ class _Commands(click.Group):
         except SeqgenError as error:
             click.echo(f"seqgen: error: {error}", err=True)
             ctx.exit(EXIT_CHECK_FAILED if isinstance(error, VerificationError) else EXIT_BAD_INPUT)
+        except OSError as error:
+            # What no module could name: a library's own scratch files on a full disk, say.
+            click.echo(
+                f"seqgen: error: the system refused: {error}. Free some space and check the permissions of the folders "
+                "involved.",
+                err=True,
+            )
+            ctx.exit(EXIT_BAD_INPUT)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

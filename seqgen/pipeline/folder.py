@@ -12,6 +12,11 @@ class RunFolder:
     """The folder."""
 
     @property
+    def protocol(self) -> Path:
+        """Copy of the protocol."""
+        return self.path / "protocol.yaml"
+
+    @property
     def design(self) -> Path:
         """Pulse and timings."""
         return self.path / "design.json"

@@ -11,7 +11,7 @@ from seqgen.pipeline.folder import RunFolder
 from seqgen.pipeline.report import make_report, verdicts
 from seqgen.pipeline.scan import convert_raw, read_truth, simulate_raw, truth_path
 from seqgen.pipeline.study import Reporter, Study
-from seqgen.provenance import write_json
+from seqgen.provenance import write_json, write_text
 from seqgen.report.html import Verdict
 
 
@@ -22,6 +22,8 @@ def run_all(study: Study, path: Path, reporter: Reporter, *, time: str) -> tuple
         VerificationError: If a check of the written file fails.
     """
     folder = RunFolder(path=path)
+    # First, so that a folder that cannot be written is found out before the design and not after it.
+    write_text(folder.protocol, study.path.read_text(encoding="utf-8"))
     design = make_design(study, folder.design, reporter)
     reporter.say(f"Writing {folder.edited.name} and {folder.plain.name}, each in Pulseq 1.5.0 and 1.4.1 form ...")
     build_edited(study, design, folder.design, path)

@@ -88,7 +88,7 @@ def test_echo_times_out_of_reach_are_refused(design_spec, design_problem, minimu
     least_ms = minimum_te_s[True][0] * 1e3
     with pytest.raises(InputError, match=rf"te1 must be at least {least_ms:.6g} ms .* but is 20 ms"):
         run(design_problem(design_spec(te1_s=0.02)), minimum_te_s[True], 1)
-    with pytest.raises(InputError, match="te2 must be at most 120 ms .* but is 200 ms"):
+    with pytest.raises(InputError, match=r"te2 must be at most 120 ms .* but is 200 ms"):
         run(design_problem(design_spec(te2_s=0.2)), minimum_te_s[True], 1)
 
 
