@@ -43,7 +43,7 @@ def refused(result: Result, *words: str) -> None:
 
 def test_the_commands_are_those_of_the_chain() -> None:
     chain = "run design build check simulate basis convert process fit report init doctor"
-    assert COMMANDS == chain.split()
+    assert chain.split() == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
