@@ -479,7 +479,7 @@ def report(protocol: Path, folder: Path, as_json: bool) -> None:
     from seqgen.pipeline.folder import RunFolder
     from seqgen.pipeline.report import make_report
 
-    path = make_report(_study(protocol), RunFolder(path=folder))
+    path = make_report(_study(protocol), RunFolder(path=folder), _Console(as_json))
     _print(as_json, {"report": str(path)}, str(path))
 
 

@@ -115,7 +115,10 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
                 "Give the .seq that ran, and the basis set simulated from it."
             )
     peaks = _macromolecules(study)
-    provenance = Provenance(made_from={"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)})
+    inputs = {"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)}
+    if water_path(data_path).exists():
+        inputs["water"] = source(water_path(data_path))
+    provenance = Provenance(made_from=inputs)
     result = fit(data, basis, study.protocol.fit, macromolecules=peaks, provenance=provenance)
     save_fit(result, output)
     concentrations = _concentrations(study, seq, result, basis, data_path, data)

@@ -1,5 +1,6 @@
 """`seqgen build` and `seqgen check`: `.seq` files that are read back and checked before they get their name."""
 
+import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.seqfile.writer import SeqFormat, write_seq
 from seqgen.sequence.plugins import Built
-from seqgen.timeline import Timeline
+from seqgen.timeline import Receiver, Timeline
 from seqgen.verify.limits import Check, check_limits
 
 RF_TOLERANCE = 1e-5
@@ -123,7 +124,7 @@ def compare_shots(wanted: tuple[Shot, ...], got: tuple[Shot, ...], name: str) ->
 
 
 def _compare_timelines(wanted: Timeline, got: Timeline, name: str) -> None:
-    """Compare interval by interval: raster, RF and gradients."""
+    """Compare interval by interval: raster, RF, gradients and readout."""
     if len(wanted.intervals) != len(got.intervals):
         raise VerificationError(f"{name} plays {len(got.intervals)} intervals, but {len(wanted.intervals)} were built.")
     for number, (a, b) in enumerate(zip(wanted.intervals, got.intervals, strict=True), 1):
@@ -135,6 +136,22 @@ def _compare_timelines(wanted: Timeline, got: Timeline, name: str) -> None:
             error = float((x - y).abs().max()) / scale
             if error > RF_TOLERANCE:
                 raise VerificationError(f"{name}: {what} of interval {number} differs by {error:.2g} of its peak.")
+        if not _same_readout(a.receiver, b.receiver):
+            raise VerificationError(f"{name}: the readout of interval {number} is {b.receiver}, not {a.receiver}.")
+
+
+def _same_readout(wanted: Receiver | None, got: Receiver | None) -> bool:
+    """Return whether two readouts agree in samples, times, frequency and phase, to the digits that a file keeps."""
+    if wanted is None or got is None:
+        return wanted is got
+    turn = math.remainder(wanted.phase_rad - got.phase_rad, 2 * math.pi)
+    return (
+        wanted.n_samples == got.n_samples
+        and abs(wanted.dwell_s - got.dwell_s) < 1e-10
+        and abs(wanted.delay_s - got.delay_s) < 1e-9
+        and abs(wanted.frequency_hz - got.frequency_hz) < 1e-3
+        and abs(turn) < RF_TOLERANCE
+    )
 
 
 def check_file(path: Path, scanner: Scanner, energy_max_hz2_s: float | None) -> tuple[Check, ...]:

@@ -70,12 +70,16 @@ def _designed(study: Study, reporter: Reporter) -> Design:
         seed=protocol.seed,
         progress=reporter.progress("Editing pulse"),
     )
+    numbers = reporter.progress("Final numbers")
     fine_press, _ = _problem(study, None, (press.te1_s, press.te2_s), fine=True)
+    numbers(1, 3)
     fine_edited, _ = _problem(study, stand_in, (result.te1_s, result.te2_s), fine=True)
+    numbers(2, 3)
     with torch.no_grad():
         _, press_metrics = fine_press.loss_and_metrics(None, *_seconds(press.te1_s, press.te2_s))
         _, metrics = fine_edited.loss_and_metrics(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
         phase_rad = fine_edited.receiver_phase_rad(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
+    numbers(3, 3)
     return Design(
         name=protocol.name,
         pulse=result.pulse,

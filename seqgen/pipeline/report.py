@@ -21,8 +21,8 @@ from seqgen.pipeline.analyse import (
 )
 from seqgen.pipeline.build import check_file
 from seqgen.pipeline.folder import RunFolder
-from seqgen.pipeline.scan import read_truth, truth_path
-from seqgen.pipeline.study import Study
+from seqgen.pipeline.scan import read_truth, truth_path, water_path
+from seqgen.pipeline.study import Reporter, Study
 from seqgen.provenance import Provenance, require_source, sha256_file, source
 from seqgen.report.diagram import sequence_diagram
 from seqgen.report.figures import drift_figure, optimisation_figure, pulse_figure
@@ -52,18 +52,21 @@ class Compared:
     """Window figures of "edited" and "press"."""
 
 
-def make_report(study: Study, folder: RunFolder) -> Path:
+def make_report(study: Study, folder: RunFolder, reporter: Reporter) -> Path:
     """Write report.html from the files of a run folder.
 
     Raises:
         InputError: If a file is missing or was not made from the others.
     """
+    bar = reporter.progress("Report")
     require_chain(study, folder)
+    bar(1, 4)
     design, result = load_design(folder.design), load_fit(folder.fit)
     concentrations = read_concentrations(concentrations_path(folder.fit), folder.fit)
     truth = read_truth(truth_path(folder.raw), folder.raw)
     seq = read_seq(folder.edited)
     compared = compare_files(study, folder)
+    bar(2, 4)
     checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s)
     sections = (
         _what(study, design, seq),
@@ -76,6 +79,7 @@ def make_report(study: Study, folder: RunFolder) -> Path:
         _provenance(folder),
         _reporting(study, seq, result),
     )
+    bar(3, 4)
     write_report(
         folder.report,
         ReportContent(
@@ -86,6 +90,7 @@ def make_report(study: Study, folder: RunFolder) -> Path:
             sections=sections,
         ),
     )
+    bar(4, 4)
     return folder.report
 
 
@@ -108,6 +113,12 @@ def require_chain(study: Study, folder: RunFolder) -> None:
     require_source(data_provenance(processed), "data", folder.data, folder.processed)
     require_source(result.provenance, "data", folder.processed, folder.fit)
     require_source(result.provenance, "basis", folder.basis, folder.fit)
+    for made_from, data_path, artefact in (
+        (data_provenance(processed), folder.data, folder.processed),
+        (result.provenance, folder.processed, folder.fit),
+    ):
+        if "water" in made_from.made_from:
+            require_source(made_from, "water", water_path(data_path), artefact)
 
 
 def compare_files(study: Study, folder: RunFolder) -> Compared:

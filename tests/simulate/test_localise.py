@@ -171,9 +171,9 @@ def test_four_compartments_cost_a_coupled_spin_signal():
     assert abs(got - ideal) > 0.02
 
 
-def hard_signal(shot, offsets_hz, members=None, j_hz=9.0):
+def hard_signal(shot, offsets_hz, members=None, j_hz=9.0, time_zero_s=None):
     model = model_of(offsets_hz, {(0, 1): j_hz})
-    return fid(lines(play(prepare([shot], model, members)), model), 40, 1e-3)
+    return fid(lines(play(prepare([shot], model, members, time_zero_s=time_zero_s)), model), 40, 1e-3)
 
 
 def test_members_side_by_side_are_members_one_by_one():
@@ -192,10 +192,11 @@ def test_b1_scale_scales_every_flip_angle():
     assert complex(found) == pytest.approx(expected, abs=1e-9)
 
 
-def test_field_offset_is_that_of_the_spins():
+@pytest.mark.parametrize("time_zero_s", [None, 0.0345])
+def test_field_offset_is_that_of_the_spins(time_zero_s):
     """b0 shifts every spin in the sequence; the FID's frequencies stay those of the model."""
-    off = hard_signal(hard_press(edit=(60, 0.2)), [-40.0, 25.0], ensemble((17.0,)))[0]
-    moved = hard_signal(hard_press(edit=(60, 0.2)), [-23.0, 42.0])[0]
+    off = hard_signal(hard_press(edit=(60, 0.2)), [-40.0, 25.0], ensemble((17.0,)), time_zero_s=time_zero_s)[0]
+    moved = hard_signal(hard_press(edit=(60, 0.2)), [-23.0, 42.0], time_zero_s=time_zero_s)[0]
     turning = torch.exp(-2j * math.pi * 17.0 * torch.arange(40).double() * 1e-3)
     torch.testing.assert_close(off, moved * turning, rtol=0, atol=1e-9)
 

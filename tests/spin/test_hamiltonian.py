@@ -99,6 +99,8 @@ def test_heteronuclear_pairs_couple_by_iz_iz_alone():
     expected = 2 * math.pi * 9.0 * one_spin(2, 0, "z") @ one_spin(2, 1, "z")
     np.testing.assert_allclose(model.coupling_rad_per_s.numpy(), expected.real, rtol=0, atol=1e-12)
     assert model.pulsed.tolist() == [1.0, 0.0]
+    phosphorus = model_of([0.0, 0.0], {(0, 1): 9.0}, nuclei=("31P", "31P"))
+    np.testing.assert_allclose(phosphorus.coupling_rad_per_s.numpy(), expected.real, rtol=0, atol=1e-12)
 
 
 def test_order_counts_proton_quanta_even_where_levels_are_degenerate():
