@@ -187,12 +187,15 @@ def _check(params: PressParams, context: BuildContext) -> None:
         f"a multiple of {scanner.adc_samples_divisor} from {scanner.adc_samples_divisor} to {scanner.adc_samples_max} "
         f"({scanner.name})",
     )
-    dwell_ticks = params.adc_dwell_s / scanner.adc_raster_s
-    if abs(dwell_ticks - round(dwell_ticks)) > 1e-6 or round(dwell_ticks) < 1:
-        raise InputError(
-            f"adc_dwell_s must be a multiple of the ADC raster of {scanner.name}, {scanner.adc_raster_s * 1e6:g} us, "
-            f"but is {params.adc_dwell_s * 1e6:g} us. Round it."
-        )
+    _require(
+        params,
+        "adc_dwell_s",
+        lambda dwell_s: (
+            dwell_s > 0.5 * scanner.adc_raster_s
+            and abs(dwell_s - nearest(dwell_s, scanner.adc_raster_s)) < 1e-6 * scanner.adc_raster_s
+        ),
+        f"a multiple of the ADC raster of {scanner.name}, {scanner.adc_raster_s:g} s",
+    )
 
 
 def _require(params: PressParams, name: str, holds: Callable[[Any], bool], what: str) -> None:

@@ -177,8 +177,8 @@ def rf_event(
     if pulse.peak_hz > scanner.b1_max_hz * (1 + 1e-9):
         raise HardwareLimitError(
             f"Pulse {pulse.name} peaks at {pulse.peak_hz:.4g} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.4g} uT); "
-            f"{scanner.name} allows {scanner.b1_max_hz:.4g} Hz ({scanner.b1_max_t * 1e6:.4g} uT). Lengthen the pulse or lower its "
-            "time-bandwidth product."
+            f"{scanner.name} allows {scanner.b1_max_hz:.4g} Hz ({scanner.b1_max_t * 1e6:.4g} uT). Lengthen the "
+            "pulse or lower its time-bandwidth product."
         )
     return Rf(
         b1_hz=hold(pulse, scanner.rf_raster_s),
