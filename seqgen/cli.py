@@ -138,10 +138,10 @@ def _print(as_json: bool, result: dict[str, Any], text: str) -> None:
 def run(protocol: Path, output: Path, as_json: bool) -> None:
     r"""Run the whole chain on PROTOCOL with a simulated scan.
 
-    Designs the editing pulse, writes the edited and the TE-optimised plain sequence (Pulseq 1.5.0 and 1.4.1), checks the
-    limits of the scanner on the written file, simulates the scan from that file (several coils, noise, drift, residual
-    water, a sample that differs from the tables), converts the raw data (MRD) to NIfTI-MRS, processes, fits with the
-    basis of that very file, and writes report.html. A few minutes on two cores.
+    Designs the editing pulse, writes the edited and the TE-optimised plain sequence (Pulseq 1.5.0 and 1.4.1), checks
+    the limits of the scanner on the written file, simulates the scan from that file (several coils, noise, drift,
+    residual water, a sample that differs from the tables), converts the raw data (MRD) to NIfTI-MRS, processes, fits
+    with the basis of that very file, and writes report.html. A few minutes on two cores.
 
     \b
     Example:
@@ -410,7 +410,7 @@ def convert(
 @click.option(
     "--water-shift-ppm",
     type=float,
-    help="Chemical shift of water, ppm (4.65 at 37 C, near 4.80 at 20 C). Default: the shift at zero frequency of DATA.",
+    help="Chemical shift of water, ppm (4.65 at 37 C, near 4.80 at 20 C). Default: the shift at zero frequency.",
 )
 @_JSON
 def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bool) -> None:
@@ -431,7 +431,8 @@ def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bo
     quality = process_data(data, output, ProcessSettings(water_shift_ppm=shift), time=_now())
     text = (
         f"{output}: {quality['transients_used']} of {quality['transients_total']} transients, coils by "
-        f"{quality['coil_combination']}, eddy-current correction {'yes' if quality['eddy_current_correction'] else 'no'}"
+        f"{quality['coil_combination']}, eddy-current correction "
+        f"{'yes' if quality['eddy_current_correction'] else 'no'}"
     )
     _print(as_json, quality, text)
 
