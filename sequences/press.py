@@ -380,7 +380,7 @@ def _shot(
 def _readout(
     params: PressParams, context: BuildContext, to_echo_s: float, phase_rad: float, before: list[Block]
 ) -> list[Block]:
-    """Return the readout, its first sample at the echo, and the delay that fills TR."""
+    """Return the readout, its first sample at the echo (up to half a dwell later at the minimum TE), and TR filled."""
     scanner = context.scanner
     delay_s = max(nearest(to_echo_s - params.adc_dwell_s / 2, scanner.rf_raster_s), scanner.adc_dead_time_s)
     open_s = params.adc_samples * params.adc_dwell_s

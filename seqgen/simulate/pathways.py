@@ -85,15 +85,17 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
     transfers = [_transfer(interval) for _, interval in pulses]
     times = [time for time, _ in pulses]
     found = []
-    for head in itertools.product(orders, repeat=len(pulses) - 1):
-        path = (*head, -1)
-        residual = float((torch.tensor(path, dtype=torch.float64)[:, None] * moments).sum(0).abs().max())
+    # All paths at once for their moments, which refuse most of them; the rest one by one.
+    paths = torch.tensor(list(itertools.product(*[orders] * (len(pulses) - 1), (-1,))), dtype=torch.float64)
+    residuals = (paths @ moments).abs().amax(1)
+    for row in torch.nonzero(residuals < DEPHASED_PER_M)[:, 0].tolist():
+        path, residual = tuple(int(order) for order in paths[row]), float(residuals[row])
         steps = [b - a for a, b in itertools.pairwise((0, *path))]
         weight = sum(
             cmath.exp(-1j * (sum(s * p for s, p in zip(steps, pulse_phases, strict=True)) + rx))
             for pulse_phases, rx in phases
         ) / len(phases)
-        if residual >= DEPHASED_PER_M or abs(weight) < 1e-6:
+        if abs(weight) < 1e-6:
             continue
         transfer = math.prod(
             t[a + 1][b + 1] if max(abs(a), abs(b)) <= 1 else 0.0
