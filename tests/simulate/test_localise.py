@@ -1,6 +1,6 @@
 import math
 
-import bloch
+import bloch_pulse as bloch
 import exact_spins
 import numpy as np
 import pytest
