@@ -26,16 +26,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 
 
 def _output(what: str, default: str | None = None) -> Callable[[F], F]:
-    """Return the option -o."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        default=default,
-        required=default is None,
-        show_default=default is not None,
-        help=what,
-    )
+    """Return the option -o; without a default it must be given."""
+    # An explicit default of None would count as a value: click would then not ask for the option.
+    given: dict[str, Any] = {"required": True} if default is None else {"default": default, "show_default": True}
+    return click.option("-o", "--output", type=click.Path(path_type=Path), help=what, **given)
 
 
 class _Commands(click.Group):
@@ -66,7 +60,7 @@ class _Commands(click.Group):
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the numerical kernels."
 )
 def main(threads: int) -> None:
-    r"""Design RF editing pulses, write them as Pulseq files, and turn what the scanner returns into concentrations.
+    """Design RF editing pulses, write them as Pulseq files, and turn what the scanner returns into concentrations.
 
     \b
     The chain, link by link (run does all of them with a simulated scan):
@@ -136,7 +130,7 @@ def _print(as_json: bool, result: dict[str, Any], text: str) -> None:
 @_output("Folder for all files; made if it does not exist.")
 @_JSON
 def run(protocol: Path, output: Path, as_json: bool) -> None:
-    r"""Run the whole chain on PROTOCOL with a simulated scan.
+    """Run the whole chain on PROTOCOL with a simulated scan.
 
     Designs the editing pulse, writes the edited and the TE-optimised plain sequence (Pulseq 1.5.0 and 1.4.1), checks
     the limits of the scanner on the written file, simulates the scan from that file (several coils, noise, drift,
@@ -179,7 +173,7 @@ def _verdict_lines(verdicts: "tuple[Verdict, ...]", status: str) -> str:
 @_output("Design file (JSON).", "design.json")
 @_JSON
 def design(protocol: Path, output: Path, as_json: bool) -> None:
-    r"""Optimise the editing pulse of PROTOCOL and find the best plain PRESS for the same loss.
+    """Optimise the editing pulse of PROTOCOL and find the best plain PRESS for the same loss.
 
     The pulse never exceeds the B1 (Hz) and energy (Hz^2 s) limits of the protocol and the B1 of the scanner. Same
     protocol, same seed, same pulse.
@@ -227,7 +221,7 @@ def design(protocol: Path, output: Path, as_json: bool) -> None:
 @_output("Folder for the .seq files.", ".")
 @_JSON
 def build(protocol: Path, design_path: Path | None, output: Path, as_json: bool) -> None:
-    r"""Build the sequence of PROTOCOL as .seq files, in Pulseq 1.5.0 and (name ending in _141) 1.4.1 form.
+    """Build the sequence of PROTOCOL as .seq files, in Pulseq 1.5.0 and (name ending in _141) 1.4.1 form.
 
     Every file is read back, compared with what was built, and checked against the scanner's limits before it gets its
     name: a file above a limit is not written.
@@ -253,7 +247,7 @@ def build(protocol: Path, design_path: Path | None, output: Path, as_json: bool)
 @click.option("--protocol", type=click.Path(path_type=Path), help="Take scanner and pulse limits from this protocol.")
 @_JSON
 def check(seq: Path, scanner: str | None, protocol: Path | None, as_json: bool) -> None:
-    r"""Check a .seq file on disk against the limits of a scanner.
+    """Check a .seq file on disk against the limits of a scanner.
 
     RF amplitude (uT), gradient amplitude (mT/m) and slew (T/m/s), rasters and dead times (us), readouts, signature.
     What could not be checked is said to be "not checked". Exit code 1 if a check fails.
@@ -290,7 +284,7 @@ def check(seq: Path, scanner: str | None, protocol: Path | None, as_json: bool) 
 @_output("Raw data (ISMRMRD, HDF5); the truth is written beside it as NAME_truth.json.", "raw.h5")
 @_JSON
 def simulate(protocol: Path, seq: Path, output: Path, as_json: bool) -> None:
-    r"""Simulate the scan of SEQ on the sample of PROTOCOL and write raw data as an open console would.
+    """Simulate the scan of SEQ on the sample of PROTOCOL and write raw data as an open console would.
 
     The file is read back and played spin by spin; coils, noise, drift (Hz, rad), residual water, and errors of shifts
     (ppm), couplings and T2 come from the protocol.
@@ -312,7 +306,7 @@ def simulate(protocol: Path, seq: Path, output: Path, as_json: bool) -> None:
 @click.option("--fsl-mrs", type=click.Path(path_type=Path), help="Also write the basis as a folder of FSL-MRS JSON.")
 @_JSON
 def basis(protocol: Path, seq: Path, output: Path, fsl_mrs: Path | None, as_json: bool) -> None:
-    r"""Simulate the metabolites of PROTOCOL through SEQ: the basis set of that very file.
+    """Simulate the metabolites of PROTOCOL through SEQ: the basis set of that very file.
 
     \b
     Example:
@@ -361,7 +355,7 @@ def convert(
     allow_unproven: bool,
     as_json: bool,
 ) -> None:
-    r"""Convert RAW (Siemens twix .dat or ISMRMRD .h5) of a Pulseq scan to NIfTI-MRS.
+    """Convert RAW (Siemens twix .dat or ISMRMRD .h5) of a Pulseq scan to NIfTI-MRS.
 
     Dwell time, echo time, TR and flip angle come from the .seq; voxel position and rotation from the raw data where
     they hold them. The pair is proven by the signature of the .seq that the raw data carry: the wrong .seq is refused.
@@ -414,7 +408,7 @@ def convert(
 )
 @_JSON
 def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bool) -> None:
-    r"""Process transients to one spectrum, with the water reference NAME_water.nii.gz beside DATA where there is one.
+    """Process transients to one spectrum, with the water reference NAME_water.nii.gz beside DATA where there is one.
 
     Coil combination, rejection of outliers, frequency and phase correction, averaging, eddy-current correction,
     removal of residual water; every step is recorded in the header. A quality record is written as NAME_quality.json.
@@ -445,7 +439,7 @@ def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bo
 @_output("Fit (JSON); concentrations are written beside it.", "fit.json")
 @_JSON
 def fit(protocol: Path, data: Path, basis_path: Path, seq: Path, output: Path, as_json: bool) -> None:
-    r"""Fit the processed spectrum DATA with the basis of its own .seq and scale it by its water reference (mM).
+    """Fit the processed spectrum DATA with the basis of its own .seq and scale it by its water reference (mM).
 
     \b
     Example:
@@ -471,7 +465,7 @@ def fit(protocol: Path, data: Path, basis_path: Path, seq: Path, output: Path, a
 @click.argument("folder", type=click.Path(path_type=Path))
 @_JSON
 def report(protocol: Path, folder: Path, as_json: bool) -> None:
-    r"""Write FOLDER/report.html from the files of a run folder; files that do not belong together are refused.
+    """Write FOLDER/report.html from the files of a run folder; files that do not belong together are refused.
 
     \b
     Example:
@@ -489,7 +483,7 @@ def report(protocol: Path, folder: Path, as_json: bool) -> None:
 @_output("File to write; an existing file is not overwritten.")
 @_JSON
 def init(name: str, output: Path, as_json: bool) -> None:
-    r"""Write a commented protocol to start from. NAME is one of those shipped with seqgen.
+    """Write a commented protocol to start from. NAME is one of those shipped with seqgen.
 
     \b
     Names:
@@ -524,7 +518,7 @@ def init(name: str, output: Path, as_json: bool) -> None:
 @main.command()
 @_JSON
 def doctor(as_json: bool) -> None:
-    r"""Say which versions are installed, which device will compute, and what is missing.
+    """Say which versions are installed, which device will compute, and what is missing.
 
     \b
     Example:

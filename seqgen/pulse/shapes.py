@@ -59,7 +59,8 @@ def slr_pulse(
     beta = _low_pass(n, pass_edge, stop_edge, pass_ripple / stop_ripple) * math.sin(flip_angle_rad / 2)
     # |beta| must stay below 1 between grid points too: else alpha is no polynomial and the pulse loses its symmetry.
     beta *= min(1.0, 0.9999 / float(np.abs(np.fft.fft(beta, 512 * n)).max()))
-    b1_hz = _inverse_slr(_minimum_phase_partner(beta), beta) / (2 * math.pi * dwell_s)
+    # To a millionth of a hertz: BLAS rounds differently with the number of threads, and a design carries that on.
+    b1_hz = np.round(_inverse_slr(_minimum_phase_partner(beta), beta) / (2 * math.pi * dwell_s), 6)
     return RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
 
 
