@@ -75,8 +75,11 @@ def main(threads: int) -> None:
     Exit codes: 0 done, 1 a check failed, 2 bad input.
     No statement of seqgen licenses a scan: the scanner's own supervision and the site's safety officer decide.
     """
-    # Through the environment, because torch is not imported yet (and need not be for every command).
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    # Through the environment, because torch is not imported yet (and need not be for every command). A number on the
+    # command line comes before the environment, the environment before the default.
+    stated = click.get_current_context().get_parameter_source("threads") is not click.core.ParameterSource.DEFAULT
+    if stated or "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 class _Console:

@@ -33,11 +33,6 @@ def sha256_file(path: Path) -> str:
         raise InputError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
 
 
-def sha256_json(value: Any) -> str:
-    """Return the SHA-256 of a JSON-ready value in canonical form (sorted keys, no spaces)."""
-    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
-
-
 def versions() -> dict[str, str]:
     """Return the versions of seqgen and of the libraries that shape its numbers."""
     found = {}

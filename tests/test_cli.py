@@ -52,6 +52,15 @@ def test_every_command_has_a_manual_page(command: str) -> None:
     assert "Example:" in text
     assert f"seqgen {command}" in text
     assert "--json" in text
+    assert "\\b" not in text  # click's mark of a preformatted paragraph, printed by a raw docstring
+    assert f"\n    seqgen {command} " in text  # the example has its own line
+
+
+@pytest.mark.parametrize("command", ["init", "run", "convert"])
+def test_an_output_without_default_must_be_given(command: str) -> None:
+    result = call(command, *{"init": (), "run": (PHANTOM,), "convert": ("raw.h5", "--seq", "x.seq")}[command])
+    assert result.exit_code == 2, result.output
+    assert "Missing option '-o'" in result.output
 
 
 def test_help_imports_nothing_heavy() -> None:

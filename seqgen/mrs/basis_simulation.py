@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seqgen.errors import InputError
 from seqgen.mrs.basis import Basis
 from seqgen.mrs.readouts import Readouts, describe_readouts, split_shots
 from seqgen.provenance import Progress, Provenance
@@ -17,23 +16,6 @@ from seqgen.simulate.molecule import molecule_lines
 from seqgen.simulate.pathways import principal_echo
 from seqgen.spin.system import SpinSystem
 from seqgen.timeline import Timeline
-
-
-def frequency_and_reference(seq: SeqFile) -> tuple[float, float]:
-    """Return (spectrometer frequency in Hz, ppm at that frequency) that seqgen wrote into a file.
-
-    Raises:
-        InputError: If the file does not state them.
-    """
-    found = [seq.definition_numbers(key) for key in ("seqgen_spectrometer_frequency_hz", "seqgen_reference_ppm")]
-    frequency_hz, reference_ppm = found
-    if frequency_hz is None or reference_ppm is None:
-        raise InputError(
-            f"{seq.name} does not state seqgen_spectrometer_frequency_hz and seqgen_reference_ppm in [DEFINITIONS], so "
-            "it cannot be simulated at the frequency it is meant for. Give both with --spectrometer-frequency-mhz and "
-            "--water-shift-ppm."
-        )
-    return frequency_hz[0], reference_ppm[0]
 
 
 def simulate_basis(

@@ -75,39 +75,11 @@ def convert(
             of readouts or samples differ.
     """
     if not raw.is_file():
-        raise InputError(f"Cannot read {raw}: there is no such file. Check the path.")
+        raise InputError(f"Cannot read {raw}: there is no such file, or it is a folder. Check the path.")
     with raw.open("rb") as file:
         is_mrd = file.read(8) == _HDF5
     scan = read_mrd(raw) if is_mrd else read_twix(raw)
     return _converted(scan, seq, time, conjugate, reference_ppm, reference_set, allow_unproven)
-
-
-def convert_twix(
-    raw: Path,
-    seq: Path,
-    *,
-    time: str,
-    conjugate: bool = False,
-    reference_ppm: float | None = None,
-    reference_set: int | None = None,
-    allow_unproven: bool = False,
-) -> Converted:
-    """Convert Siemens raw data; arguments and errors as in `convert`."""
-    return _converted(read_twix(raw), seq, time, conjugate, reference_ppm, reference_set, allow_unproven)
-
-
-def convert_mrd(
-    raw: Path,
-    seq: Path,
-    *,
-    time: str,
-    conjugate: bool = False,
-    reference_ppm: float | None = None,
-    reference_set: int | None = None,
-    allow_unproven: bool = False,
-) -> Converted:
-    """Convert ISMRMRD raw data; arguments and errors as in `convert`."""
-    return _converted(read_mrd(raw), seq, time, conjugate, reference_ppm, reference_set, allow_unproven)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -120,7 +120,7 @@ def read_mrd(path: Path) -> RawScan:
         InputError: If the file is missing, damaged, no MRD file, states no frequency, or its readouts differ in size.
     """
     if not path.is_file():
-        raise InputError(f"Cannot read {path}: there is no such file. Check the path.")
+        raise InputError(f"Cannot read {path}: there is no such file, or it is a folder. Check the path.")
     try:
         with h5py.File(path, "r") as file:
             xml = bytes(file["dataset/xml"][0])

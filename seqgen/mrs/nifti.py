@@ -210,7 +210,7 @@ def _validate(temporary: Path, path: Path) -> None:
 def _loaded(path: Path) -> tuple[Any, Any, FloatArray | None, float]:
     """Return (header, samples in disk sense, affine in m or None, dwell time in s) of a file."""
     if not path.is_file():
-        raise InputError(f"Cannot read {path}: there is no such file. Check the path.")
+        raise InputError(f"Cannot read {path}: there is no such file, or it is a folder. Check the path.")
     try:
         image = _nib.load(path)
         if not isinstance(image, _nib.Nifti1Image):

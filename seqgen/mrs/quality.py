@@ -1,7 +1,7 @@
 r"""Noise, signal-to-noise ratios and linewidths: several definitions are in use, so every number says which.
 
 All noise standard deviations are those of one real component (real or imaginary part alone).
-Definitions: Oz et al., NMR Biomed 34:e4236 (2021), doi:10.1002/nbm.4236 (consensus) and LCModel's manual.
+Definition: Oz et al., NMR Biomed 34:e4236 (2021), doi:10.1002/nbm.4236 (consensus).
 """
 
 import numpy as np
@@ -11,8 +11,6 @@ from seqgen.axes import ComplexArray, FloatArray
 from seqgen.errors import InputError
 
 SNR_CONSENSUS = "height of the real spectrum's tallest fitted peak above the baseline / SD of the real noise"
-SNR_RESIDUAL = "max(data - baseline) / (2 RMS residual), real parts (LCModel)"
-SNR_MATCHED = "norm of the fitted component / (sqrt(2) SD of the real noise) (matched filter)"
 
 _NOISE_BAND = (0.6, 0.9)
 """Part of the Nyquist frequency, either side, that holds noise alone: 1H signals lie inside, filter edges outside."""
@@ -87,20 +85,6 @@ def noise_sd_of_spectrum(spectrum: ComplexArray, ppm: FloatArray, range_ppm: tup
 def snr_consensus(spectrum: ComplexArray, noise_sd: float) -> float:
     """Return max(Re S) / noise_sd of a phased spectrum without baseline: `SNR_CONSENSUS`; no factor 2."""
     return float(np.max(spectrum.real) / noise_sd)
-
-
-def snr_residual(data: ComplexArray, baseline: ComplexArray, model: ComplexArray) -> float:
-    """Return max Re(data - baseline) / (2 RMS Re(data - model)): `SNR_RESIDUAL`. All three are phased spectra."""
-    rms = np.sqrt(np.mean((data - model).real ** 2))
-    return float(np.max((data - baseline).real) / (2 * rms))
-
-
-def snr_matched(component: ComplexArray, noise_sd: float) -> float:
-    """Return ||component|| / (sqrt(2) noise_sd): `SNR_MATCHED`, the output of a filter matched to the component.
-
-    The factor sqrt(2) makes the noise that of the complex value, as FSL-MRS counts it.
-    """
-    return float(np.linalg.norm(component) / (np.sqrt(2) * noise_sd))
 
 
 def linewidth_hz(fid: ComplexArray, dwell_s: float, range_hz: tuple[float, float]) -> float:

@@ -143,7 +143,7 @@ def _number(value: Any) -> float:
 def _content(path: Path) -> memoryview:
     """Return the bytes of a file."""
     if not path.is_file():
-        raise InputError(f"Cannot read {path}: there is no such file. Check the path.")
+        raise InputError(f"Cannot read {path}: there is no such file, or it is a folder. Check the path.")
     try:
         return memoryview(path.read_bytes())
     except OSError as error:

@@ -50,10 +50,9 @@ def process_data(data_path: Path, output: Path, settings: ProcessSettings, *, ti
     Returns:
         The quality record, which is written beside the output as JSON.
     """
-    water_file = water_path(data_path)
-    water = read_nifti_mrs(water_file) if water_file.exists() else None
     data = read_nifti_mrs(data_path)
-    inputs = {"data": source(data_path)} | ({"water": source(water_file)} if water is not None else {})
+    water = _water_beside(data_path, data)
+    inputs = {"data": source(data_path)} | ({"water": source(water_path(data_path))} if water is not None else {})
     for name in ("raw", "seq"):
         inputs |= _carried(data, name)
     processed = process(data, water, settings, time=time)
@@ -63,6 +62,24 @@ def process_data(data_path: Path, output: Path, settings: ProcessSettings, *, ti
     quality = {"file": output.name, "settings": asdict(settings), **processed.quality}
     write_json(quality_path(output), quality)
     return quality
+
+
+def _water_beside(data_path: Path, data: MRSData) -> MRSData | None:
+    """Return the water reference that lies beside data, None if there is none.
+
+    Raises:
+        InputError: If it was made from other files than the data: one that an earlier scan left under the same name.
+    """
+    path = water_path(data_path)
+    if not path.exists():
+        return None
+    water = read_nifti_mrs(path)
+    if data_provenance(water).made_from != data_provenance(data).made_from:
+        raise InputError(
+            f"{path} lies beside {data_path}, but is not its water reference: the two were made from different files. "
+            "Move it away, or make both again from one scan."
+        )
+    return water
 
 
 def quality_path(processed: Path) -> Path:
@@ -116,12 +133,13 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
             )
     peaks = _macromolecules(study)
     inputs = {"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)}
-    if water_path(data_path).exists():
+    water = _water_beside(data_path, data)
+    if water is not None:
         inputs["water"] = source(water_path(data_path))
     provenance = Provenance(made_from=inputs)
     result = fit(data, basis, study.protocol.fit, macromolecules=peaks, provenance=provenance)
     save_fit(result, output)
-    concentrations = _concentrations(study, seq, result, basis, data_path, data)
+    concentrations = _concentrations(study, seq, result, basis, water)
     write_json(
         concentrations_path(output),
         {"fit_sha256": source(output).sha256, "status": result.status, "concentrations": concentrations},
@@ -158,16 +176,15 @@ def _macromolecules(study: Study) -> tuple[MacromoleculePeak, ...]:
 
 
 def _concentrations(
-    study: Study, seq: SeqFile, result: FitResult, basis: Basis, data_path: Path, data: MRSData
+    study: Study, seq: SeqFile, result: FitResult, basis: Basis, measured: MRSData | None
 ) -> dict[str, dict[str, float]]:
     """Return mM and bounds of every fitted metabolite, or nothing without a water reference."""
-    water_file = water_path(data_path)
     tr = seq.definition_numbers("TR")
-    if not water_file.exists() or tr is None:
+    if measured is None or tr is None:
         return {}
     sample = study.protocol.sample
     water = WaterReference(
-        amplitude=water_amplitude(read_nifti_mrs(water_file)),
+        amplitude=water_amplitude(measured),
         response=_water_response(study, seq),
         compartments=(
             WaterCompartment(

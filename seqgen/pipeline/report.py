@@ -37,8 +37,6 @@ from seqgen.units import b0_t, hz_to_tesla
 from seqgen.verify.limits import NO_LICENCE, Check
 from seqgen.verify.predict import Prediction, WindowResult, predict, pulse_acquire_spectrum, window_result
 
-RANGE_PPM = (1.8, 4.1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Compared:

@@ -103,7 +103,7 @@ def read_text(path: Path) -> SeqText:
 def _read_bytes(path: Path) -> bytes:
     """Return the bytes of a file that looks like ASCII text."""
     if not path.is_file():
-        raise InputError(f"Cannot read {path}: there is no such file. Check the path.")
+        raise InputError(f"Cannot read {path}: there is no such file, or it is a folder. Check the path.")
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:

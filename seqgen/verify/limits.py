@@ -58,7 +58,7 @@ def check_limits(seq: SeqFile, scanner: Scanner, *, energy_max_hz2_s: float | No
         Check(
             name="SAR",
             status="not checked",
-            note="needs the coil's W/kg per uT^2, which no public table gives; see RF energy and B1+rms",
+            note="needs the coil's W/kg per uT^2, which no public table gives; see B1+rms",
         ),
         Check(
             name="PNS",
@@ -75,7 +75,7 @@ def _at_most(name: str, value: float, limit: float, unit: str, note: str = "", f
 
 
 def _check_rf(seq: SeqFile, scanner: Scanner, energy_max_hz2_s: float | None) -> list[Check]:
-    """Check peak amplitude and energies; state energy per TR and B1+rms over the worst 10 s."""
+    """Check peak amplitude and energy of the editing pulse; state B1+rms over the worst 10 s."""
     pulses = [(start, block, block.rf) for start, block in _blocks(seq) if block.rf is not None]
     peaks = {rf.id: float(np.abs(rf.shape_hz).max()) for _, _, rf in pulses}
     energies = {rf.id: float((np.abs(rf.shape_hz) ** 2).sum()) * rf.dwell_s for _, _, rf in pulses}
@@ -147,7 +147,7 @@ def _edges(gradient: GradientEvent, block_s: float) -> tuple[float, float]:
 
 
 def _check_timing(seq: SeqFile, scanner: Scanner) -> list[Check]:
-    """Check rasters of the file against the scanner's, dead times, and the stated TotalDuration and TR."""
+    """Check rasters of the file against the scanner's, dead times, and the stated TotalDuration."""
     rasters = seq.rasters
     pairs = (
         ("RF", rasters.rf_s, scanner.rf_raster_s),
@@ -165,16 +165,19 @@ def _check_timing(seq: SeqFile, scanner: Scanner) -> list[Check]:
         )
         for name, got, wanted in pairs
     ]
-    before, after = math.inf, math.inf
+    margins = {name: math.inf for name in ("before RF", "after RF", "before a readout", "after a readout")}
     for _, block in _blocks(seq):
-        if block.rf is not None:
-            before = min(before, block.rf.delay_s)
-            after = min(after, block.duration_s - block.rf.delay_s - block.rf.duration_s)
-    for name, got, least in (("before", before, scanner.rf_dead_time_s), ("after", after, scanner.rf_ringdown_s)):
+        for what, event in (("RF", block.rf), ("a readout", block.adc)):
+            if event is not None:
+                rest_s = block.duration_s - event.delay_s - event.duration_s
+                margins[f"before {what}"] = min(margins[f"before {what}"], event.delay_s)
+                margins[f"after {what}"] = min(margins[f"after {what}"], rest_s)
+    needed = (scanner.rf_dead_time_s, scanner.rf_ringdown_s, scanner.adc_dead_time_s, scanner.adc_dead_time_s)
+    for (name, got), least in zip(margins.items(), needed, strict=True):
         if math.isfinite(got):
             checks.append(
                 Check(
-                    name=f"time {name} RF in its block",
+                    name=f"time {name} in its block",
                     status="passed" if got >= least - 1e-9 else "failed",
                     value=got * 1e6,
                     limit=least * 1e6,

@@ -1,14 +1,11 @@
 """The basis of a file against the simulated scan of the same file, and against a singlet in closed form."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from press_files import F0_HZ, WATER_PPM, build, random_pulse, write
 
 from seqgen import library
-from seqgen.errors import InputError
-from seqgen.mrs.basis_simulation import frequency_and_reference, simulate_basis
+from seqgen.mrs.basis_simulation import simulate_basis
 from seqgen.mrs.phantom import Scan, Substance, simulate_scan
 from seqgen.provenance import Provenance
 from seqgen.seqfile.reader import read_seq
@@ -20,13 +17,6 @@ PLACE = {"spectrometer_frequency_hz": F0_HZ, "reference_ppm": WATER_PPM}
 @pytest.fixture(scope="module")
 def seq(tmp_path_factory):
     return read_seq(write(tmp_path_factory.mktemp("basis") / "edited.seq", build(random_pulse())))
-
-
-def test_frequency_and_reference_stand_in_the_file(seq):
-    assert frequency_and_reference(seq) == (F0_HZ, WATER_PPM)
-    foreign = replace(seq, definitions={"TR": "2"})
-    with pytest.raises(InputError, match=r"edited\.seq does not state seqgen_spectrometer_frequency_hz"):
-        frequency_and_reference(foreign)
 
 
 def test_a_basis_column_is_the_fid_of_a_perfect_scan(seq):

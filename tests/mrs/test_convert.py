@@ -17,7 +17,7 @@ from seq_file import DWELL_S, N_SAMPLES, TE_S, TR_S, write_seq
 from twix_file import NOISE, PATREF, PERSONAL, PROTOCOL, write_twix
 
 from seqgen.errors import InputError
-from seqgen.mrs.convert import convert, convert_mrd, convert_twix
+from seqgen.mrs.convert import convert
 from seqgen.mrs.data import MRSData
 from seqgen.mrs.mrd import write_mrd
 from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
@@ -114,7 +114,7 @@ def test_press_of_a_scanner(shared: Path, tmp_path: Path) -> None:
 
 def test_flip_angle_series_of_a_scanner(shared: Path, tmp_path: Path) -> None:
     raw, seq = scanner_pair(shared, "02_FID_MFA")
-    image, keys, _ = disk(convert_twix(raw, seq, time=TIME).metabolite, tmp_path)
+    image, keys, _ = disk(convert(raw, seq, time=TIME).metabolite, tmp_path)
     assert image.shape == (1, 1, 1, 8192, 9)
     assert image.header["pixdim"][4] == 31.25e-6
     assert keys["dim_5"] == "DIM_DYN"
@@ -388,7 +388,7 @@ def test_mrd_with_place_from_the_seq(tmp_path: Path) -> None:
     raw, seq = mrd_pair(
         tmp_path, samples, {"dummies": 1, "definitions": definitions}, start_s=[1.5 * k for k in range(6)]
     )
-    converted = convert_mrd(raw, seq, time=TIME)
+    converted = convert(raw, seq, time=TIME)
     data = converted.metabolite
     np.testing.assert_array_equal(data.fid, np.moveaxis(samples[:4], (0, 1, 2), (2, 1, 0)))
     assert converted.water_reference is not None

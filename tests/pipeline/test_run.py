@@ -10,13 +10,14 @@ import pytest
 from seqgen.design.artefact import load_design, save_design
 from seqgen.errors import HardwareLimitError, InputError, SeqgenError, VerificationError
 from seqgen.mrs.basis import load_basis
+from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
 from seqgen.mrs.process import ProcessSettings
 from seqgen.pipeline import build as build_link
 from seqgen.pipeline.analyse import fit_data, process_data
 from seqgen.pipeline.build import build_edited, build_plain, check_file, compare_shots
 from seqgen.pipeline.folder import RunFolder
 from seqgen.pipeline.report import make_report, require_chain
-from seqgen.pipeline.scan import convert_raw, read_truth, simulate_raw, truth_path
+from seqgen.pipeline.scan import convert_raw, read_truth, simulate_raw, truth_path, water_path
 from seqgen.pipeline.study import load_study
 from seqgen.seqfile.played import built_shots
 from seqgen.seqfile.reader import read_seq
@@ -149,6 +150,19 @@ def test_another_seq_is_refused_by_convert_and_fit(folder, study, tmp_path):
         convert_raw(folder.raw, folder.plain, tmp_path / "data.nii.gz", time=TIME)
     with pytest.raises(InputError, match=r"basis\.npz was not made from .*press\.seq"):
         fit_data(study, folder.processed, folder.basis, folder.plain, tmp_path / "fit.json")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_water_reference_that_another_scan_left_behind_is_refused(folder, study, tmp_path):
+    data, processed = read_nifti_mrs(folder.data), read_nifti_mrs(folder.processed)
+    for mrs, path in ((data, water_path(folder.data)), (processed, water_path(folder.processed))):
+        header = json.loads(json.dumps(mrs.header))
+        header["seqgen"]["provenance"]["made_from"]["raw"]["sha256"] = "0" * 64
+        write_nifti_mrs(replace(mrs, header=header), path)
+    with pytest.raises(InputError, match=r"data_water\.nii\.gz .* not its water reference"):
+        process_data(folder.data, tmp_path / "p.nii.gz", ProcessSettings(water_shift_ppm=4.8), time=TIME)
+    with pytest.raises(InputError, match=r"processed_water\.nii\.gz .* not its water reference"):
+        fit_data(study, folder.processed, folder.basis, folder.edited, tmp_path / "fit.json")
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 

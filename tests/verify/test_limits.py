@@ -21,6 +21,8 @@ def write_pulseq(
     rf_peak_hz=400.0,
     rf_delay_s=2e-4,
     rf_after_s=2e-4,
+    adc_delay_s=1e-4,
+    adc_after_s=1e-5,
     gradient_t_per_m=0.01,
     rise_s=2e-4,
     jump_t_per_m=0.0,
@@ -69,8 +71,8 @@ def write_pulseq(
             pp.make_extended_trapezoid("z", amplitudes=corners, times=np.array([0, 1e-2]), system=system)
         )
     for n_samples in samples:
-        whole_s = np.ceil((1e-4 + n_samples * dwell_s) / 2e-5) * 2e-5
-        adc = pp.make_adc(num_samples=n_samples, dwell=dwell_s, delay=1e-4, system=system)
+        whole_s = np.ceil((adc_delay_s + n_samples * dwell_s + adc_after_s) / 2e-5 - 1e-6) * 2e-5
+        adc = pp.make_adc(num_samples=n_samples, dwell=dwell_s, delay=adc_delay_s, system=system)
         sequence.add_block(adc, pp.make_delay(whole_s))
         sequence.add_block(pp.make_delay(1e-3))
     with warnings.catch_warnings():
@@ -109,6 +111,8 @@ def test_a_file_within_all_limits_fails_nothing(tmp_path):
         ({"jump_t_per_m": 0.0021}, {"gradient jump between blocks"}),
         ({"rf_delay_s": 9e-5}, {"time before RF in its block"}),
         ({"rf_after_s": 2e-5}, {"time after RF in its block"}),
+        ({"adc_delay_s": 5e-6}, {"time before a readout in its block"}),
+        ({"adc_after_s": 0.0}, {"time after a readout in its block"}),
         ({"samples": (254, 254)}, {"readout samples divisible by 4"}),
         ({"samples": (256, 128)}, {"readouts alike"}),
         ({"samples": (8196, 8196), "dwell_s": 1e-5}, {"readout samples"}),
