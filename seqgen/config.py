@@ -98,8 +98,8 @@ class Acquisition:
     n_coils: Annotated[int, Field(ge=1, le=128)]
     """Number of receive coils."""
     snr: Positive
-    """Height of the tallest metabolite peak of the true spectrum over the standard deviation of the noise, both in the
-    real part of the phased spectrum of all averages, coils combined optimally, no apodisation, no zero-filling."""
+    """Magnitude of the tallest metabolite peak of the true spectrum over the standard deviation of the noise in one
+    real component, in the spectrum of all averages, coils combined optimally, no apodisation, no zero-filling."""
     frequency_drift_hz: float = 0.0
     """Linear drift of the frequency from the first to the last shot, Hz."""
     phase_drift_rad: float = 0.0

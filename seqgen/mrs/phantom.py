@@ -23,6 +23,13 @@ from seqgen.spin.system import Relaxation, SpinGroup, SpinSystem
 
 Complex = NDArray[np.complex128]
 
+EDDY_DECAY_S = 0.02
+"""Time in which the phase that eddy currents write decays, s."""
+WATER_WOBBLE = 0.1
+"""Relative standard deviation of the residual water from shot to shot."""
+NOISE_COUPLING = 0.2
+"""Size of the random mixing that correlates the noise of the coils."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Substance:
@@ -55,7 +62,7 @@ class Scan:
     n_coils: int
     """Receive coils."""
     snr: float
-    """Height of the tallest metabolite peak over the noise of one real component, in the spectrum of all averages."""
+    """Magnitude of the tallest metabolite peak over the noise of one real component, spectrum of all averages."""
     linewidth_hz: float
     """Lorentzian width of metabolite lines, Hz."""
     frequency_drift_hz: float
@@ -77,7 +84,7 @@ class Scan:
     t2_error_relative: float
     """Standard deviation of each metabolite's relative T2 error."""
     eddy_phase_rad: float = 0.3
-    """Phase that eddy currents write into the first sample, decaying with 20 ms."""
+    """Phase that eddy currents write into the first sample of every shot, rad."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -253,7 +260,7 @@ def _received(
     """Return what the coils receive in every shot: drifts, eddy currents, sensitivities, correlated noise."""
     n_shots, n_kept = len(all_shots), metabolites.shape[0]
     time_s = time_axis_s(n_kept, dwell_s)
-    eddy = np.exp(1j * scan.eddy_phase_rad * np.exp(-time_s / 0.02))
+    eddy = np.exp(1j * scan.eddy_phase_rad * np.exp(-time_s / EDDY_DECAY_S))
     coils = rng.normal(size=scan.n_coils) + 1j * rng.normal(size=scan.n_coils)
     coils *= math.sqrt(scan.n_coils) / np.linalg.norm(coils)
     leakage = rng.normal(size=(scan.n_coils, scan.n_coils)) + 1j * rng.normal(size=(scan.n_coils, scan.n_coils))
@@ -265,7 +272,7 @@ def _received(
     for row, shot in enumerate(all_shots):
         progress = row / max(n_shots - 1, 1)
         if shot.index in is_metabolite:
-            wobble = 1 + 0.1 * rng.normal()
+            wobble = 1 + WATER_WOBBLE * rng.normal()
             signal = metabolites + scan.residual_water_fraction * wobble * water
         else:
             signal = water

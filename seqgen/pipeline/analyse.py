@@ -179,9 +179,14 @@ def _concentrations(
     study: Study, seq: SeqFile, result: FitResult, basis: Basis, measured: MRSData | None
 ) -> dict[str, dict[str, float]]:
     """Return mM and bounds of every fitted metabolite, or nothing without a water reference."""
-    tr = seq.definition_numbers("TR")
-    if measured is None or tr is None:
+    if measured is None:
         return {}
+    tr = seq.definition_numbers("TR")
+    if tr is None:
+        raise InputError(
+            f"{seq.name} states no TR in [DEFINITIONS], so saturation cannot be corrected for. Build it again with "
+            "`seqgen build`."
+        )
     sample = study.protocol.sample
     water = WaterReference(
         amplitude=water_amplitude(measured),

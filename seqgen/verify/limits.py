@@ -97,6 +97,16 @@ def _check_rf(seq: SeqFile, scanner: Scanner, energy_max_hz2_s: float | None) ->
         )
     starts = np.array([start for start, _, _ in pulses])
     values = np.array([energies[rf.id] for _, _, rf in pulses])
+    tr = seq.definition_numbers("TR")
+    checks.append(
+        Check(
+            name="RF energy per TR, mean",
+            status="not checked",
+            value=None if tr is None else float(values.sum()) * tr[0] / seq.total_duration_s,
+            unit="Hz^2 s",
+            note="stated; no scanner profile limits it" if tr else "the file states no TR",
+        )
+    )
     window_s = 10.0
     held = [float(values[(starts >= s) & (starts < s + window_s)].sum()) for s in starts]
     rms_hz = math.sqrt(max(held, default=0.0) / min(window_s, seq.total_duration_s))
