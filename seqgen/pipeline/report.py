@@ -178,7 +178,8 @@ def _verdict_text(study: Study, compared: Compared, result: FitResult) -> str:
         f"{edited.signal:.2f} of the pulse-acquire signal of {spec.target} with {edited.contamination:.0%} of it from "
         f"{others} at equal concentration; PRESS with the echo times best for the same loss keeps {press.signal:.2f} "
         f"with {press.contamination:.0%}. Both are simulated from the .seq files at nominal B1, on "
-        f"resonance; no bound is known for window energies. The fit of the simulated scan ended with status: {result.status}."
+        "resonance; no bound is known for window energies. "
+        f"The fit of the simulated scan ended with status: {result.status}."
     )
 
 
