@@ -18,7 +18,8 @@ def group_at_hz(offsets_hz, couplings_hz, *, multiplier=1.0, nuclei=()):
     return SpinGroup(
         name="analytic",
         labels=tuple(f"S{k}" for k in range(n)),
-        shift_ppm=tuple(REFERENCE_PPM + offset / (FREQUENCY_HZ * 1e-6) for offset in offsets_hz),
+        shift_ppm=(REFERENCE_PPM,) * n,
+        offset_hz=tuple(float(offset) for offset in offsets_hz),
         j_hz=tuple(tuple(row) for row in j_hz),
         multiplier=multiplier,
         nuclei=nuclei,

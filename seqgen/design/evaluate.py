@@ -14,7 +14,7 @@ from seqgen.errors import InputError
 from seqgen.model.baseline import spline_basis
 from seqgen.model.information import complex_columns
 from seqgen.model.lineshape import lorentz_response
-from seqgen.simulate.acquire import concatenate, lines
+from seqgen.simulate.acquire import concatenate, pulse_acquire_lines
 from seqgen.simulate.propagate import DESIGN_J_STEP_S
 from seqgen.simulate.slices import ensemble
 from seqgen.spin.system import Relaxation, SpinSystem
@@ -192,13 +192,4 @@ def _axis(
 
 def _pulse_acquire(model: EchoModel, name: str) -> Tensor:
     """Return line amplitudes after an ideal +y 90-degree pulse on the thermal state: sum Ix."""
-    parts = []
-    for shot in model.shots[name]:
-        group = shot.model
-        # Where I+ has the element w, sum Ix has w/2; transition_weight is w * multiplier * 4 / 2^n.
-        transverse = torch.zeros_like(group.initial_state)
-        i, j = group.transition[:, 0], group.transition[:, 1]
-        scale = 4.0 / 2**group.group.n_spins * group.group.multiplier
-        transverse[i, j] = (group.transition_weight / scale / 2).to(transverse.dtype)
-        parts.append(lines(transverse, group))
-    return concatenate(parts).amplitude
+    return concatenate([pulse_acquire_lines(shot.model) for shot in model.shots[name]]).amplitude

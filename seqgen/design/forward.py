@@ -13,7 +13,7 @@ from seqgen.simulate.localise import PreparedShot, play, prepare
 from seqgen.simulate.pathways import principal_echo
 from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
 from seqgen.simulate.slices import Ensemble
-from seqgen.spin.hamiltonian import GroupModel, group_model
+from seqgen.spin.hamiltonian import GroupModel, molecule_models
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
 
@@ -90,9 +90,10 @@ def edit_propagator(
     """Return the propagator of the editing pulse in the eigenbasis, shape (E, 1, d, d)."""
     u = pulse_propagator(
         model,
-        members.b1_scale[:, None] * b1_hz,
+        b1_hz[None],
         dwell_s,
         offset_hz=members.b0_hz - carrier_hz,
+        b1_scale=members.b1_scale,
         j_step_s=j_step_s,
     )
     vectors = model.eigenvectors.to(u.dtype)
@@ -144,12 +145,12 @@ def echo_model(
         shots[name] = tuple(
             prepare(
                 template,
-                group_model(group, spectrometer_frequency_hz, reference_ppm),
+                model,
                 members,
                 positions_per_slice=positions_per_slice,
                 j_step_s=j_step_s,
             )
-            for group in system.groups
+            for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm)
         )
     return EchoModel(
         shots=shots,

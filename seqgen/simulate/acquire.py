@@ -25,6 +25,14 @@ def lines(rho: Tensor, model: GroupModel) -> Lines:
     return Lines(amplitude=rho[..., i, j] * model.transition_weight, frequency_hz=model.transition_hz)
 
 
+def pulse_acquire_lines(model: GroupModel) -> Lines:
+    """Return the lines right after an ideal +y 90-degree pulse on the thermal state, sum Ix: real, all in phase."""
+    # Where I+ has the element w, sum Ix has w / 2; transition_weight is w * multiplier * 4 / d.
+    element = model.transition_weight * model.dimension / (8 * model.group.multiplier)
+    amplitude = (element * model.transition_weight).to(model.initial_state.dtype)
+    return Lines(amplitude=amplitude, frequency_hz=model.transition_hz)
+
+
 def concatenate(parts: list[Lines]) -> Lines:
     """Return the lines of several groups as one molecule."""
     return Lines(

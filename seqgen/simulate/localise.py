@@ -23,6 +23,8 @@ from seqgen.timeline import Interval, Timeline
 
 DEFAULT_POSITIONS_PER_SLICE = 24
 """Positions in one slice thickness of a selective pulse."""
+MOST_PATHS = 200_000
+"""Most paths through all coherence orders that are looked through for refocused ones."""
 
 _Future = frozenset[tuple[tuple[int, ...], complex]]
 
@@ -38,8 +40,11 @@ class PreparedPulse:
 
     def apply(self, rho: Tensor) -> Tensor:
         """Return sum over positions of U rho U^H for states of shape (E, d, d)."""
-        turned: Tensor = self.propagator @ rho[:, None] @ self.propagator.mH
-        return turned.sum(1) * self.position_weight
+        n_members, n_positions, d = self.propagator.shape[:3]
+        # The sum over positions is part of the second matrix product: its inner dimension is P d.
+        side_by_side = self.propagator.transpose(1, 2).reshape(n_members, d, n_positions * d)
+        half = (self.propagator @ rho[:, None]).transpose(1, 2).reshape(n_members, d, n_positions * d)
+        return torch.bmm(half, side_by_side.mH) * self.position_weight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -83,7 +88,8 @@ def prepare(
         positions_per_slice: Positions in one slice thickness; they cover everything a selective pulse touches.
         positions_m: Explicit positions for every selective pulse, averaged with equal weights, m.
         j_step_s: See `pulse_propagator`.
-        pathways: Pathways to keep; default those of `refocused_pathways`.
+        pathways: Pathways to keep; default those of `refocused_pathways` with every order the group can have (orders
+            -1, 0, 1 for shots of so many pulses that all would be more than `MOST_PATHS`).
 
     Raises:
         InputError: If two selective pulses share an axis, or time zero lies before the end of the last pulse.
@@ -123,10 +129,17 @@ def prepare(
         members=members,
         pulses=tuple(pulses),
         delays_s=tuple(delays),
-        pathways=refocused_pathways(shots) if pathways is None else pathways,
+        pathways=_all_pathways(shots, model) if pathways is None else pathways,
         time_zero_s=zero,
         te_s=echo.te_s,
     )
+
+
+def _all_pathways(shots: Sequence[Timeline], model: GroupModel) -> tuple[Pathway, ...]:
+    """Return the refocused pathways through every coherence order of the group, or through -1, 0, 1 if too many."""
+    highest = int(model.order.max())
+    many = (2 * highest + 1) ** (len(shots[0].pulses()) - 1) > MOST_PATHS
+    return refocused_pathways(shots, orders=(-1, 0, 1) if many else tuple(range(-highest, highest + 1)))
 
 
 def play(

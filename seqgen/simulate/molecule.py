@@ -6,7 +6,7 @@ from seqgen.simulate.acquire import Lines, concatenate, lines
 from seqgen.simulate.localise import DEFAULT_POSITIONS_PER_SLICE, play, prepare
 from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.simulate.slices import Ensemble
-from seqgen.spin.hamiltonian import group_model
+from seqgen.spin.hamiltonian import molecule_models
 from seqgen.spin.system import SpinSystem
 from seqgen.timeline import Timeline
 
@@ -38,8 +38,7 @@ def molecule_lines(
         Amplitudes of shape (E, n_lines), 1 per proton in a perfect voxel; frequencies in Hz above the spectrometer's.
     """
     parts = []
-    for group in system.groups:
-        model = group_model(group, spectrometer_frequency_hz, reference_ppm)
+    for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm):
         shot = prepare(
             shots,
             model,

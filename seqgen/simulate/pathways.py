@@ -81,7 +81,7 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
             f"{MAX_PULSES}. Simulate a shorter shot."
         )
     moments = moments_between_centres(first)
-    phases = [_relative_phases(shot, first) for shot in shots]
+    phases = cycle_phases(shots)
     transfers = [_transfer(interval) for _, interval in pulses]
     times = [time for time, _ in pulses]
     found = []
@@ -90,11 +90,7 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
     residuals = (paths @ moments).abs().amax(1)
     for row in torch.nonzero(residuals < DEPHASED_PER_M)[:, 0].tolist():
         path, residual = tuple(int(order) for order in paths[row]), float(residuals[row])
-        steps = [b - a for a, b in itertools.pairwise((0, *path))]
-        weight = sum(
-            cmath.exp(-1j * (sum(s * p for s, p in zip(steps, pulse_phases, strict=True)) + rx))
-            for pulse_phases, rx in phases
-        ) / len(phases)
+        weight = cycle_weight(path, phases)
         if abs(weight) < 1e-6:
             continue
         transfer = math.prod(
@@ -154,6 +150,26 @@ def moments_between_centres(timeline: Timeline) -> Tensor:
             overlap = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0)
             rows[k] += overlap @ interval.gradient_hz_per_m
     return rows
+
+
+def cycle_phases(shots: Sequence[Timeline]) -> list[tuple[list[float], float]]:
+    """Return (phase of every pulse relative to the first shot, phase of the receiver) of every shot of a cycle, rad."""
+    return [_relative_phases(shot, shots[0]) for shot in shots]
+
+
+def cycle_weight(orders: Sequence[int], phases: Sequence[tuple[list[float], float]]) -> complex:
+    """Return the mean of exp(-i (sum_j dp_j phi_j + phi_rx)) over a phase cycle.
+
+    Args:
+        orders: Coherence order after each pulse.
+        phases: From `cycle_phases`.
+    """
+    steps = [b - a for a, b in itertools.pairwise((0, *orders))]
+    turns = (
+        cmath.exp(-1j * (sum(s * p for s, p in zip(steps, pulse_phases, strict=True)) + rx))
+        for pulse_phases, rx in phases
+    )
+    return sum(turns) / len(phases)
 
 
 def _relative_phases(shot: Timeline, reference: Timeline) -> tuple[list[float], float]:

@@ -1,26 +1,46 @@
 r"""Propagators of coupled spins through RF pulses, differentiable, with memory that does not grow with the pulse.
 
 Shift, offset, gradient and RF are sums of one-spin operators: over a J step of length h their propagator is the
-Kronecker product K of exact 2 x 2 rotations, multiplied up from all RF samples of the step. The couplings act by one
-fixed matrix: U = E(h/2) K_S E(h) ... E(h) K_1 E(h/2), E(h) = exp(-i h H_J). Isotropic coupling commutes with rotations
-common to all spins, so the error (second order in h) comes from shift differences alone, not from the strength of RF.
-The gradient runs the unitaries backwards (`_KroneckerProduct.backward`).
+Kronecker product K of exact 2 x 2 rotations. The couplings H_J act by one fixed matrix E per step. Plain splitting
+(Strang), E(h/2) K_S E(h) ... K_1 E(h/2), is of second order. Isotropic coupling commutes with rotations common to all
+spins, so its error comes from the shifts H_S alone, and that can be undone by fixed matrices at no cost per step:
+
+    U = P E(h/2) K_S E(h) ... E(h) K_1 E(h/2) P^T,    E(t) = exp(-i t (H_J + (h^2/24) [H_J, [H_J, H_S]])),
+    P = exp(-(h^2/12) [H_S, H_J]),
+
+the modified potential of Takahashi & Imada with the processor of Blanes, Casas & Ros: fourth order in h. (Errors
+linear in J are those of a sum of midpoints for an integral, so they telescope to the ends: that is P.)
+Sources: Takahashi, Imada, J Phys Soc Jpn 53:3765 (1984), doi:10.1143/JPSJ.53.3765; Blanes, Casas, Ros, SIAM J Sci
+Comput 21:711 (1999), doi:10.1137/S1064827598332497; derivation and measured errors in docs/engine.md.
+
+The gradient runs the unitaries backwards (`_PulsePropagator.backward`); members of an ensemble are worked off in blocks
+that fit into the cache.
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqgen.errors import InputError
-from seqgen.simulate.rotation import accumulate, matrices, rotations
+from seqgen.simulate.rotation import Moments, accumulate, matrices, moments, rotations
 from seqgen.spin.hamiltonian import GroupModel
+from seqgen.spin.operators import symmetric_isometry
 
-DESIGN_J_STEP_S = 2e-4
-"""J step for optimisation: line amplitudes within 1e-4 of exact steps for Glu and Gln (tests/simulate)."""
-RESULT_J_STEP_S = 1e-4
-"""J step for reported results and basis sets: within 2e-5 of exact steps, relative to the largest signal."""
+DESIGN_J_STEP_S = 4e-4
+"""J step for optimisation: line amplitudes within 3e-5 of exact steps for Glu and Gln (tests/simulate)."""
+RESULT_J_STEP_S = 2e-4
+"""J step for reported results and basis sets: within 2e-6 of exact steps, relative to the largest signal."""
+_WINDOWS_PER_STEP = 8
+"""RF samples shorter than a J step over this are merged, to fourth order, into windows of that length."""
+_MOST_TURNS_PER_WINDOW = 0.1
+"""Windows are kept so short that no offset turns by more than this in one."""
+_CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 2**19, 2**28
+"""Size of the propagators of a block of members: half the second-level cache of a core, or enough to fill a GPU."""
 
 
 def pulse_propagator(
@@ -29,113 +49,289 @@ def pulse_propagator(
     dwell_s: float,
     *,
     offset_hz: Tensor,
+    b1_scale: Tensor | None = None,
     j_step_s: float = RESULT_J_STEP_S,
 ) -> Tensor:
     """Return the propagator of an RF pulse in the product basis.
 
     Args:
         model: The spin group at its field.
-        b1_hz: RF in the frame of the spectrometer frequency, Hz, complex, shape (B, T) or (1, T).
+        b1_hz: RF in the frame of the spectrometer frequency, Hz, complex, shape (B, T) or (1, T). Its precision and
+            device are those of the result.
         dwell_s: Duration of a sample, s.
         offset_hz: Offset common to all spins (field offset plus gradient times position), Hz, shape (B,).
-        j_step_s: Longest time between applications of the coupling, s; longer samples are cut.
+        b1_scale: Relative B1 of each member, shape (B,); default 1.
+        j_step_s: Longest time between applications of the coupling, s. Samples may be longer or shorter.
 
     Returns:
-        Unitary matrices, complex128, shape (B, d, d). Differentiable in `b1_hz` and `offset_hz`.
+        Unitary matrices, shape (B, d, d). Differentiable in `b1_hz`, `offset_hz` and `b1_scale` (once).
 
     Raises:
-        InputError: If b1_hz is not complex of two dimensions or the J step is not positive.
+        InputError: If b1_hz is not complex of two dimensions, holds NaN, or a duration is not positive.
     """
+    _require_pulse(b1_hz, dwell_s, j_step_s)
+    real = b1_hz.real.dtype
+    offset_hz = offset_hz.to(b1_hz.device, real)
+    b1_scale = torch.ones_like(offset_hz) if b1_scale is None else b1_scale.to(b1_hz.device, real)
+    reach_hz = float(offset_hz.detach().abs().max()) + float(model.offset_hz.abs().max())
+    edges_s = _edges_s(b1_hz.shape[1], dwell_s, j_step_s, reach_hz).to(b1_hz.device)
+    windows = moments(b1_hz, dwell_s, edges_s)
+    pulse = _Pulse(
+        model=model,
+        duration_s=windows.duration_s.to(real),
+        splitting=_splitting(model, b1_hz.shape[1] * dwell_s / edges_s.shape[0], b1_hz.dtype, b1_hz.device),
+    )
+    u: Tensor = _PulsePropagator.apply(  # type: ignore[no-untyped-call]
+        windows.area.to(b1_hz.dtype), windows.first.to(b1_hz.dtype), windows.twist.to(real), offset_hz, b1_scale, pulse
+    )
+    return u
+
+
+def _require_pulse(b1_hz: Tensor, dwell_s: float, j_step_s: float) -> None:
+    """Refuse what is no pulse."""
     if b1_hz.ndim != 2 or not b1_hz.is_complex():
         raise InputError(f"b1_hz must be complex of shape (B, T), but is {b1_hz.dtype} {tuple(b1_hz.shape)}.")
+    if not bool(torch.isfinite(torch.view_as_real(b1_hz.detach())).all()):
+        raise InputError("b1_hz holds NaN or infinite samples: a waveform must be finite. Check what made it.")
+    if not (dwell_s > 0 and math.isfinite(dwell_s)):
+        raise InputError(f"dwell_s must be positive and finite, but is {dwell_s} s. Give the duration of a sample.")
     if not j_step_s > 0:
-        raise InputError(f"j_step_s must be positive, but is {j_step_s} s. Use 1e-4 for results, 2e-4 while designing.")
-    parts = max(1, math.ceil(dwell_s / j_step_s - 1e-9))
-    b1_hz, dwell_s = b1_hz.repeat_interleave(parts, 1), dwell_s / parts
-    n_samples = b1_hz.shape[1]
-    per_step = _samples_per_step(n_samples, j_step_s / dwell_s)
-    n_steps = n_samples // per_step
-    spin_offset_hz = (model.offset_hz + offset_hz[:, None]) * model.pulsed
-    pair = rotations(
-        b1_hz.reshape(-1, n_steps, 1, per_step) * model.pulsed[:, None],
-        spin_offset_hz[:, None, :, None],
-        dwell_s,
+        raise InputError(
+            f"j_step_s must be positive, but is {j_step_s} s. Use {RESULT_J_STEP_S:g} for results, "
+            f"{DESIGN_J_STEP_S:g} while designing."
+        )
+
+
+@lru_cache(maxsize=64)
+def _edges_s(n_samples: int, dwell_s: float, j_step_s: float, reach_hz: float) -> Tensor:
+    """Return the edges of the windows in which RF is one rotation, s, float64, shape (S, W + 1) for S J steps.
+
+    Samples that are short against a J step and against the fastest offset are merged; others are kept as they are, cut
+    where a J step ends (windows of zero length fill up).
+    """
+    n_steps = max(1, math.ceil(n_samples * dwell_s / j_step_s - 1e-9))
+    step_s = n_samples * dwell_s / n_steps
+    window_s = min(step_s / _WINDOWS_PER_STEP, _MOST_TURNS_PER_WINDOW / reach_hz if reach_hz > 0 else math.inf)
+    step = torch.arange(n_steps, dtype=torch.int64)[:, None]
+    if window_s >= 2 * dwell_s:
+        n_windows = math.ceil(step_s / window_s - 1e-9)
+        ticks = step * n_windows + torch.arange(n_windows + 1, dtype=torch.int64)
+        return ticks.to(torch.float64) * (step_s / n_windows)
+    first, last = step * n_samples // n_steps, -((-(step + 1) * n_samples) // n_steps)
+    edge = first + torch.arange(int((last - first).max()) + 1, dtype=torch.int64)
+    low, high = (end.to(torch.float64) * n_samples / n_steps for end in (step, step + 1))
+    return torch.minimum(torch.maximum(edge.to(torch.float64), low), high) * dwell_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Splitting:
+    """The fixed matrices of the splitting for one J step."""
+
+    first: Tensor
+    """P E(h/2), shape (d, d)."""
+    step: Tensor
+    """E(h), symmetric, shape (d, d)."""
+    last: Tensor
+    """E(-h/2) P^T, shape (d, d)."""
+
+
+@lru_cache(maxsize=32)
+def _splitting(model: GroupModel, step_s: float, dtype: torch.dtype, device: torch.device) -> _Splitting:
+    """Return E and P of the module's docstring for a J step."""
+    coupling, shift = model.coupling_rad_per_s, model.shift_rad_per_s
+
+    def commutator_with_shift(matrix: Tensor) -> Tensor:
+        """Return [H_S, X]."""
+        return (shift[:, None] - shift[None, :]) * matrix
+
+    shift_coupling = commutator_with_shift(coupling)
+    potential = coupling + (step_s**2 / 24) * (shift_coupling @ coupling - coupling @ shift_coupling)
+    energy, vectors = torch.linalg.eigh(potential)
+    processor = torch.linalg.matrix_exp(-(step_s**2) / 12 * shift_coupling).to(torch.complex128)
+    vectors = vectors.to(torch.complex128)
+
+    def propagator(time_s: float) -> Tensor:
+        u: Tensor = (vectors * torch.exp(-1j * energy * time_s)) @ vectors.mT
+        return u
+
+    return _Splitting(
+        first=(processor @ propagator(step_s / 2)).to(device, dtype),
+        step=propagator(step_s).to(device, dtype),
+        last=(propagator(-step_s / 2) @ processor.mT).to(device, dtype),
     )
-    single = matrices(accumulate(pair))
-    coupling_energy, coupling_vectors = torch.linalg.eigh(model.coupling_rad_per_s)
-    step_s = per_step * dwell_s
 
-    def coupling_propagator(time_s: float) -> Tensor:
-        phase: Tensor = torch.exp(-1j * coupling_energy * time_s)
-        return torch.einsum("ik,k,jk->ij", coupling_vectors.to(phase.dtype), phase, coupling_vectors.to(phase.dtype))
 
-    result: Tensor = _KroneckerProduct.apply(single, coupling_propagator(step_s / 2))  # type: ignore[no-untyped-call]
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Pulse:
+    """What a pulse's propagator depends on and is not differentiated in."""
+
+    model: GroupModel
+    """The spin group."""
+    duration_s: Tensor
+    """Durations of the windows, s, shape (S, W)."""
+    splitting: _Splitting
+    """Fixed matrices."""
+
+    def rotations(
+        self, area: Tensor, first: Tensor, twist: Tensor, offset_hz: Tensor, b1_scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the transposed rotations of every J step as two Kronecker factors, (S, B, p, p) and (S, B, q, q).
+
+        Args:
+            area: `Moments.area`, shape (B or 1, S, W).
+            first: `Moments.first`.
+            twist: `Moments.twist`.
+            offset_hz: Shape (B,).
+            b1_scale: Shape (B,).
+        """
+        windows = Moments(
+            area=area[:, :, None], first=first[:, :, None], twist=twist[:, :, None], duration_s=self.duration_s[:, None]
+        )
+        pulsed = self.model.pulsed.to(offset_hz)
+        spin_offset_hz = self.model.offset_hz.to(offset_hz) + offset_hz[:, None] * pulsed
+        scale = b1_scale[:, None] * pulsed
+        turns = windows.turns(spin_offset_hz[:, None, :, None], scale[:, None, :, None])
+        single = matrices(accumulate(rotations(*turns))).mT.transpose(0, 1)
+        factors = [
+            of_total_spin(single[:, :, spin], dimension) for spin, dimension in enumerate(self.model.group.dimension)
+        ]
+        # Two factors of about equal size: their product is built in one go, and their gradients are two traces.
+        sizes = [factor.shape[-1] for factor in factors]
+        cut = min(range(len(sizes)), key=lambda k: abs(math.prod(sizes[:k]) - math.prod(sizes[k:])))
+        return _kronecker(factors[:cut], single), _kronecker(factors[cut:], single)
+
+
+def of_total_spin(single: Tensor, dimension: int) -> Tensor:
+    """Return the matrices of rotations for spin S = (dimension - 1) / 2, from those for spin 1/2, shape (..., 2, 2)."""
+    result = single
+    for larger in range(3, dimension + 1):
+        isometry = symmetric_isometry(larger).to(single.device, single.dtype)
+        result = isometry.mT @ kronecker(result, single) @ isometry
     return result
 
 
-def _samples_per_step(n_samples: int, wanted: float) -> int:
-    """Return the largest divisor of `n_samples` that is at most `wanted`, at least 1."""
-    for candidate in range(max(1, min(n_samples, math.floor(wanted + 1e-9))), 0, -1):
-        if n_samples % candidate == 0:
-            return candidate
-    return 1
+def kronecker(left: Tensor, right: Tensor) -> Tensor:
+    """Return Kronecker products of matrices: (..., p, p) and (..., q, q) to (..., p q, p q)."""
+    p, q = left.shape[-1], right.shape[-1]
+    product = left[..., :, None, :, None] * right[..., None, :, None, :]
+    return product.reshape(*product.shape[:-4], p * q, p * q)
 
 
-def kronecker(single: Tensor) -> Tensor:
-    """Return the Kronecker product of one matrix per spin: (..., n, 2, 2) to (..., 2^n, 2^n)."""
-    product = single[..., 0, :, :]
-    for spin in range(1, single.shape[-3]):
-        factor = single[..., spin, :, :]
-        d = product.shape[-1]
-        product = (product[..., :, None, :, None] * factor[..., None, :, None, :]).reshape(
-            *product.shape[:-2], 2 * d, 2 * d
-        )
+def _kronecker(factors: list[Tensor], like: Tensor) -> Tensor:
+    """Return the Kronecker product of some factors; of none, ones of shape (S, B, 1, 1)."""
+    if not factors:
+        return torch.ones(*like.shape[:2], 1, 1, dtype=like.dtype, device=like.device)
+    product = factors[0]
+    for factor in factors[1:]:
+        product = kronecker(product, factor)
     return product
 
 
-class _KroneckerProduct(torch.autograd.Function):
-    """U = E K_S E^2 K_{S-1} ... E^2 K_1 E with K_s the Kronecker product of unitary 2 x 2 matrices."""
+class _PulsePropagator(torch.autograd.Function):
+    """The propagators of a pulse over an ensemble, block by block of its members."""
 
     @staticmethod
-    def forward(ctx: Any, single: Tensor, half: Tensor) -> Tensor:
-        """Multiply up; `single` (B, S, n, 2, 2) unitary, `half` (d, d) unitary; returns (B, d, d)."""
-        full = half @ half
-        n_steps = single.shape[1]
-        u = half.expand(single.shape[0], -1, -1)
-        for step in range(n_steps):
-            u = kronecker(single[:, step]) @ u
-            u = (half if step == n_steps - 1 else full) @ u
-        ctx.save_for_backward(single, half, u)
+    def forward(
+        ctx: Any, area: Tensor, first: Tensor, twist: Tensor, offset_hz: Tensor, b1_scale: Tensor, pulse: _Pulse
+    ) -> Tensor:
+        """Return U, shape (B, d, d); arguments as `_Pulse.rotations`."""
+        inputs = (area, first, twist, offset_hz, b1_scale)
+        u = torch.cat([_product(*pulse.rotations(*part), pulse.splitting) for part in _blocks(inputs, pulse)])
+        ctx.save_for_backward(*inputs, u)
+        ctx.pulse = pulse
         return u
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Run the product backwards from U; with g the gradient of X = K W, that of K's generator is g X^H."""
-        single, half, u = ctx.saved_tensors
-        (gradient,) = gradients
-        n_batch, n_steps, n_spins = single.shape[:3]
-        full_h, half_h = (half @ half).mH, half.mH
-        traces = partial_trace_matrix(n_spins, u.dtype)
-        result = torch.empty_like(single)
-        both = torch.cat([u, gradient], -1)
-        d = u.shape[-1]
-        for step in range(n_steps - 1, -1, -1):
-            both = (half_h if step == n_steps - 1 else full_h) @ both
-            outer = both[..., d:] @ both[..., :d].mH
-            generator = (outer.reshape(n_batch, -1) @ traces).reshape(n_batch, n_spins, 2, 2)
-            result[:, step] = generator @ single[:, step]
-            both = kronecker(single[:, step]).mH @ both
-        return result, None
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the five inputs; rotations are computed again rather than kept."""
+        *inputs, u = ctx.saved_tensors
+        pulse: _Pulse = ctx.pulse
+        wanted = [k for k in range(5) if ctx.needs_input_grad[k]]
+        collected: list[list[Tensor]] = [[] for _ in range(5)]
+        start = 0
+        for part in _blocks(tuple(inputs), pulse):
+            members = slice(start, start + part[3].shape[0])
+            start = members.stop
+            leaves = [tensor.detach().requires_grad_(k in wanted) for k, tensor in enumerate(part)]
+            with torch.enable_grad():
+                left, right = pulse.rotations(*leaves)
+            through = _gradient_of_factors(
+                left.detach(), right.detach(), pulse.splitting, u[members], gradient[members]
+            )
+            # Of a lone spin, one of the factors is a constant 1.
+            live = [pair for pair in zip((left, right), through, strict=True) if pair[0].requires_grad]
+            found = torch.autograd.grad([f for f, _ in live], [leaves[k] for k in wanted], [g for _, g in live])
+            for k, part_of_k in zip(wanted, found, strict=True):
+                collected[k].append(part_of_k)
+        results: list[Tensor | None] = []
+        for k, parts in enumerate(collected):
+            shared = inputs[k].shape[0] == 1
+            results.append((torch.stack(parts).sum(0) if shared else torch.cat(parts)) if parts else None)
+        return (*results, None)
 
 
-def partial_trace_matrix(n_spins: int, dtype: torch.dtype) -> Tensor:
-    """Return the matrix that maps a flattened (d, d) matrix to its n one-spin partial traces, shape (d*d, 4 n)."""
-    d = 2**n_spins
-    columns = []
-    for spin in range(n_spins):
-        left, right = torch.eye(2**spin, dtype=dtype), torch.eye(2 ** (n_spins - spin - 1), dtype=dtype)
-        for entry in range(4):
-            unit = torch.zeros(4, dtype=dtype)
-            unit[entry] = 1
-            columns.append(torch.kron(torch.kron(left, unit.reshape(2, 2)), right).reshape(d * d))
-    return torch.stack(columns, 1)
+def _blocks(inputs: tuple[Tensor, ...], pulse: _Pulse) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the inputs of one block of members after the other; what is shared by all members goes into each."""
+    n_members, block = inputs[3].shape[0], _members_per_block(inputs[0], pulse.model.dimension)
+    for start in range(0, n_members, block):
+        yield tuple(
+            tensor if k < 3 and tensor.shape[0] == 1 else tensor[start : start + block]
+            for k, tensor in enumerate(inputs)
+        )
+
+
+def _members_per_block(like: Tensor, dimension: int) -> int:
+    """Return how many propagators make a block on the device of `like`."""
+    size = _CPU_BLOCK_BYTES if like.device.type == "cpu" else _GPU_BLOCK_BYTES
+    return max(1, size // (dimension**2 * like.element_size()))
+
+
+def _chunks(n_steps: int, n_members: int, dimension: int, like: Tensor) -> list[range]:
+    """Return the steps in chunks whose matrices are built at once: four blocks' worth of them."""
+    length = max(1, 4 * _members_per_block(like, dimension) // n_members)
+    return [range(start, min(start + length, n_steps)) for start in range(0, n_steps, length)]
+
+
+def _steps(left: Tensor, right: Tensor, splitting: _Splitting, chunk: range) -> Tensor:
+    """Return the transposed matrices of some J steps, K_s^T E, shape (C, B, d, d)."""
+    rotation = kronecker(left[chunk.start : chunk.stop], right[chunk.start : chunk.stop])
+    d = rotation.shape[-1]
+    return (rotation.reshape(-1, d) @ splitting.step).reshape(rotation.shape)
+
+
+def _product(left: Tensor, right: Tensor, splitting: _Splitting) -> Tensor:
+    """Multiply up U^T = P E(h/2) (K_1^T E) ... (K_S^T E) E(-h/2) P^T; returns U, shape (B, d, d).
+
+    Transposed, so that every product with a fixed matrix is one large matrix product over members and rows.
+    """
+    n_steps, n_members, d = left.shape[0], left.shape[1], splitting.step.shape[0]
+    u_t = splitting.first.expand(n_members, -1, -1)
+    for chunk in _chunks(n_steps, n_members, d, left):
+        for step in _steps(left, right, splitting, chunk):
+            u_t = torch.bmm(u_t, step)
+    return (u_t.reshape(-1, d) @ splitting.last).reshape(n_members, d, d).mT
+
+
+def _gradient_of_factors(
+    left: Tensor, right: Tensor, splitting: _Splitting, u: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of both Kronecker factors, run backwards from the end of the pulse.
+
+    With Y = U^T = A N Z, N = K^T E: the gradient of a generator g in dN = g N is C = N Z (Y^H dL/dY) Z^H N^H, one
+    conjugation by unitary matrices per step, and that of a factor its partial trace times the factor.
+    """
+    n_steps, n_members, p = left.shape[:3]
+    q, d = right.shape[-1], splitting.step.shape[0]
+    c = splitting.last @ (u.conj() @ gradient.mT) @ splitting.last.mH
+    left_gradient, right_gradient = torch.empty_like(left), torch.empty_like(right)
+    for chunk in reversed(_chunks(n_steps, n_members, d, left)):
+        steps = _steps(left, right, splitting, chunk)
+        generators = torch.empty_like(steps)
+        for k in range(len(chunk) - 1, -1, -1):
+            c = torch.bmm(torch.bmm(steps[k], c), steps[k].mH, out=generators[k])
+        apart = generators.reshape(len(chunk), n_members, p, q, p, q)
+        rows = slice(chunk.start, chunk.stop)
+        left_gradient[rows] = apart.diagonal(dim1=3, dim2=5).sum(-1) @ left[rows]
+        right_gradient[rows] = apart.diagonal(dim1=2, dim2=4).sum(-1) @ right[rows]
+    return left_gradient, right_gradient

@@ -1,36 +1,36 @@
-r"""One-spin rotations in closed form, as Cayley-Klein pairs.
+r"""One-spin rotations in closed form, as Cayley-Klein pairs, and RF waveforms as few rotations.
 
-A rotation is U = [[a, -b*], [b, a*]]. For a spin at offset f under RF b1 for a time dt the generator is
-H = 2 pi (Re b1 Ix + Im b1 Iy + f Iz), so with Omega = 2 pi sqrt(|b1|^2 + f^2), phi = Omega dt / 2:
-a = cos phi - i (2 pi f / Omega) sin phi, b = -i (2 pi b1 / Omega) sin phi.
+A rotation is U = [[a, -b*], [b, a*]]. Under constant RF b1 at offset f for a time t the generator is
+H = 2 pi (Re b1 Ix + Im b1 Iy + f Iz): with the turns x + iy = b1 t, z = f t and phi = pi sqrt(x^2 + y^2 + z^2),
+a = cos phi - i pi z sin(phi)/phi, b = -i pi (x + iy) sin(phi)/phi.
 Source: Pauly et al., IEEE Trans Med Imaging 10:53 (1991), doi:10.1109/42.75611.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-def rotations(b1_hz: Tensor, offset_hz: Tensor, dwell_s: float) -> tuple[Tensor, Tensor]:
-    """Return the Cayley-Klein pairs of constant RF over one dwell.
+def rotations(transverse: Tensor, longitudinal: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the Cayley-Klein pairs of rotations given in turns (1 is 360 degrees).
 
     Args:
-        b1_hz: gamma*B1/2pi, Hz, complex, broadcastable with `offset_hz`.
-        offset_hz: Offset, Hz, positive above the frame's frequency, real.
-        dwell_s: Duration, s.
+        transverse: x + iy, gamma*B1/2pi times duration, complex, broadcastable with `longitudinal`.
+        longitudinal: z, offset (positive above the frame's frequency) times duration, real.
 
     Returns:
         (a, b), complex, of the broadcast shape. Differentiable everywhere, at zero amplitude and offset too.
     """
-    half_angle_squared = (math.pi * dwell_s) ** 2 * (b1_hz.real**2 + b1_hz.imag**2 + offset_hz**2)
+    half_angle_squared = math.pi**2 * (transverse.real**2 + transverse.imag**2 + longitudinal**2)
     small = half_angle_squared < 1e-8
     root = torch.sqrt(torch.where(small, torch.ones_like(half_angle_squared), half_angle_squared))
     cosine = torch.where(small, 1 - half_angle_squared / 2 + half_angle_squared**2 / 24, torch.cos(root))
     sinc = torch.where(small, 1 - half_angle_squared / 6 + half_angle_squared**2 / 120, torch.sin(root) / root)
-    scale = math.pi * dwell_s * sinc
-    a = torch.complex(cosine, -scale * offset_hz)
-    b = torch.complex(scale * b1_hz.imag, -scale * b1_hz.real)
+    scale = math.pi * sinc
+    a = torch.complex(cosine, -scale * longitudinal)
+    b = torch.complex(scale * transverse.imag, -scale * transverse.real)
     return a, b
 
 
@@ -60,3 +60,70 @@ def matrices(pair: tuple[Tensor, Tensor]) -> Tensor:
     """Return the 2 x 2 matrices of Cayley-Klein pairs, shape (..., 2, 2)."""
     a, b = pair
     return torch.stack([torch.stack([a, -b.conj()], -1), torch.stack([b, a.conj()], -1)], -2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Moments:
+    """An RF waveform window by window: what a rotation needs to know of it, for every offset and B1 scale."""
+
+    area: Tensor
+    """Integral of b1, turns, complex, shape (..., S, W)."""
+    first: Tensor
+    """Integral of b1 (t - middle of the window), turns s, complex, shape (..., S, W)."""
+    twist: Tensor
+    """Integral over t1 > t2 of Im(b1(t1) b1*(t2)) with reversed sign, Im(b1*(t1) b1(t2)), turns^2, real, same shape."""
+    duration_s: Tensor
+    """Durations of the windows, s, shape (S, W)."""
+
+    def turns(self, offset_hz: Tensor, b1_scale: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return (transverse, longitudinal) turns of every window by the Magnus expansion to second order.
+
+        With omega = 2 pi (Re b1, Im b1, f), the rotation vector is the integral of omega plus half that of
+        omega(t1) x omega(t2) over t1 > t2 (fourth order in the window; exact where b1 is constant in a window):
+        transverse = s (area - 2 pi i f first), longitudinal = f duration + pi s^2 twist.
+        Source: Blanes, Casas, Oteo, Ros, Phys Rep 470:151 (2009), doi:10.1016/j.physrep.2008.11.001.
+
+        Args:
+            offset_hz: Offsets f, Hz, real, of a shape that broadcasts with (..., S, W).
+            b1_scale: Relative B1 s, real, likewise.
+        """
+        transverse = b1_scale * torch.complex(
+            self.area.real + 2 * math.pi * offset_hz * self.first.imag,
+            self.area.imag - 2 * math.pi * offset_hz * self.first.real,
+        )
+        return transverse, offset_hz * self.duration_s + math.pi * b1_scale**2 * self.twist
+
+
+def moments(b1_hz: Tensor, dwell_s: float, edges_s: Tensor) -> Moments:
+    """Return the moments of a piecewise-constant waveform between given times.
+
+    Args:
+        b1_hz: Waveform, Hz, complex, shape (..., T).
+        dwell_s: Duration of a sample, s.
+        edges_s: Times of the windows' edges after the start, s, ascending, real, shape (S, W + 1).
+
+    Returns:
+        Moments in double precision. Differentiable in `b1_hz`.
+    """
+    b1 = b1_hz.to(torch.complex128)
+    n = b1.shape[-1]
+    # Integrals from the start to each sample: of b1, of b1 t, and of Im(b1* times the first).
+    zero = torch.zeros_like(b1[..., :1])
+    area = torch.cat([zero, torch.cumsum(b1 * dwell_s, -1)], -1)
+    start_s = torch.arange(n, dtype=torch.float64, device=b1.device) * dwell_s
+    moment = torch.cat([zero, torch.cumsum(b1 * (dwell_s * (start_s + dwell_s / 2)), -1)], -1)
+    twist = torch.cat([zero.real, torch.cumsum((b1.conj() * area[..., :-1]).imag * dwell_s, -1)], -1)
+    sample = torch.clamp((edges_s / dwell_s + 1e-9).floor().long(), max=n - 1)
+    within_s = edges_s - start_s[sample]
+    here = b1[..., sample]
+    area_at = area[..., sample] + here * within_s
+    moment_at = moment[..., sample] + here * (within_s * (start_s[sample] + within_s / 2))
+    twist_at = twist[..., sample] + (here.conj() * area[..., sample]).imag * within_s
+    gained = area_at[..., 1:] - area_at[..., :-1]
+    middle_s = (edges_s[:, 1:] + edges_s[:, :-1]) / 2
+    return Moments(
+        area=gained,
+        first=moment_at[..., 1:] - moment_at[..., :-1] - middle_s * gained,
+        twist=twist_at[..., 1:] - twist_at[..., :-1] - (gained.conj() * area_at[..., :-1]).imag,
+        duration_s=edges_s[:, 1:] - edges_s[:, :-1],
+    )

@@ -76,7 +76,8 @@ def waveform_in_carrier_frame(interval: Interval) -> tuple[Tensor, float]:
 def response(interval: Interval, offset_hz: Tensor) -> Tensor:
     """Return |b|^2, the inversion probability of an isolated spin at offsets in Hz, same shape."""
     b1, dwell_s = waveform_in_carrier_frame(interval)
-    _, b = accumulate(rotations(b1.detach(), offset_hz[..., None] - interval.carrier_hz, dwell_s))
+    offset_turns = (offset_hz[..., None] - interval.carrier_hz) * dwell_s
+    _, b = accumulate(rotations(b1.detach() * dwell_s, offset_turns))
     return b.abs() ** 2
 
 
@@ -169,13 +170,12 @@ def pulse_over_positions(
     n_e, n_p, d = members.size, positions_m.shape[0], model.order.shape[0]
     b1, dwell_s = waveform_in_carrier_frame(interval)
     offset_hz = members.b0_hz[:, None] + strength * positions_m - interval.carrier_hz
-    scaled = (members.b1_scale[:, None] * b1)[:, None, :].expand(-1, n_p, -1)
-    shape = (n_e * n_p, b1.shape[0])
     u = pulse_propagator(
         model,
-        scaled.reshape(shape) if n_e * n_p > 1 else scaled[0],
+        b1[None],
         dwell_s,
         offset_hz=offset_hz.reshape(-1),
+        b1_scale=members.b1_scale.repeat_interleave(n_p),
         j_step_s=j_step_s,
     ).reshape(n_e, n_p, d, d)
     vectors = model.eigenvectors.to(u.dtype)

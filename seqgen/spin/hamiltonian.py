@@ -1,14 +1,25 @@
 """Everything of a spin group that a simulation needs and that no pulse changes."""
 
 import math
+import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from seqgen.axes import ppm_to_hz
-from seqgen.spin.operators import isotropic_coupling, spin_operator, total_operator
-from seqgen.spin.system import SpinGroup
+from seqgen.errors import InputError
+from seqgen.spin.operators import isotropic_coupling, product_operator, spin_operator, total_operator
+from seqgen.spin.reduction import reduced_groups
+from seqgen.spin.system import SpinGroup, SpinSystem
+
+PseudoSpins = Literal["secular", "fid_a"]
+"""How spins other than 1H count: "secular" (IzSz alone, not detected: the physics), or "fid_a" (full I.S at their
+shift in ppm of 1H, detected like 1H: FID-A's convention, to compare with its files alone)."""
+
+_WORKING_COPIES = 12
+"""Matrices of 16 d^2 bytes that a model and one propagator keep at the same time, about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -16,7 +27,7 @@ class GroupModel:
     """A spin group at a field: its free Hamiltonian diagonalised, its couplings, its detection.
 
     H0 = sum_k 2 pi offset_k Iz_k + sum_{j<k} 2 pi J_jk I_j.I_k (1H pairs; Iz Iz where a heteronucleus takes part),
-    in the frame of the spectrometer frequency. d = 2^n.
+    in the frame of the spectrometer frequency. d is the product of 2I+1 over the spins: 2^n for n spins 1/2.
     """
 
     group: SpinGroup
@@ -25,6 +36,8 @@ class GroupModel:
     """Offset of every spin from the spectrometer frequency, Hz, shape (n,); 0 for heteronuclei."""
     pulsed: Tensor
     """1 for spins that RF and gradients act on (1H), 0 for heteronuclei, shape (n,), float64."""
+    shift_rad_per_s: Tensor
+    """Diagonal of the shift part of H0, sum_k 2 pi offset_k Iz_k, in the product basis, shape (d,)."""
     coupling_rad_per_s: Tensor
     """The coupling part of H0 in the product basis, real symmetric, shape (d, d)."""
     energy_rad_per_s: Tensor
@@ -42,68 +55,127 @@ class GroupModel:
     transition_hz: Tensor
     """Frequency of each pair, Hz, positive above the spectrometer frequency, shape (n_lines,)."""
 
+    @property
+    def dimension(self) -> int:
+        """Dimension d of the Hilbert space."""
+        return int(self.energy_rad_per_s.shape[0])
 
-def coupling_hamiltonian(group: SpinGroup) -> Tensor:
+
+def molecule_models(
+    system: SpinSystem, spectrometer_frequency_hz: float, reference_ppm: float, *, pseudo_spins: PseudoSpins = "secular"
+) -> tuple[GroupModel, ...]:
+    """Return the models whose signals add up to that of a molecule, each as small as exactness allows.
+
+    Args:
+        system: The molecule.
+        spectrometer_frequency_hz: Spectrometer frequency f0, Hz.
+        reference_ppm: Chemical shift at f0, ppm.
+        pseudo_spins: See `PseudoSpins`; "fid_a" reduces nothing.
+    """
+    groups = [
+        part for group in system.groups for part in (reduced_groups(group) if pseudo_spins == "secular" else (group,))
+    ]
+    return tuple(
+        group_model(group, spectrometer_frequency_hz, reference_ppm, pseudo_spins=pseudo_spins) for group in groups
+    )
+
+
+def coupling_hamiltonian(group: SpinGroup, pseudo_spins: PseudoSpins = "secular") -> Tensor:
     """Return sum_{j<k} 2 pi J_jk I_j.I_k in rad/s (Iz Iz for pairs with a heteronucleus), float64, shape (d, d)."""
-    n = group.n_spins
-    total = torch.zeros(2**n, 2**n, dtype=torch.float64)
-    for j in range(n):
-        for k in range(j + 1, n):
+    sizes = group.dimension
+    d = math.prod(sizes)
+    total = torch.zeros(d, d, dtype=torch.float64)
+    for j in range(group.n_spins):
+        for k in range(j + 1, group.n_spins):
             if group.j_hz[j][k] == 0:
                 continue
-            if group.nuclei[j] == group.nuclei[k] == "1H":
-                pair = isotropic_coupling(n, j, k)
+            if group.nuclei[j] == group.nuclei[k] == "1H" or pseudo_spins == "fid_a":
+                pair = isotropic_coupling(sizes, j, k)
             else:
-                pair = (spin_operator(n, j, "z") @ spin_operator(n, k, "z")).real
+                pair = product_operator(sizes, {j: "z", k: "z"}).real
             total += 2 * math.pi * group.j_hz[j][k] * pair
     return total
 
 
-def group_model(group: SpinGroup, spectrometer_frequency_hz: float, reference_ppm: float) -> GroupModel:
-    """Diagonalise a spin group at a spectrometer frequency.
+def group_model(
+    group: SpinGroup, spectrometer_frequency_hz: float, reference_ppm: float, *, pseudo_spins: PseudoSpins = "secular"
+) -> GroupModel:
+    """Diagonalise a spin group at a spectrometer frequency, as it stands (`molecule_models` reduces it first).
 
     Args:
         group: Shifts in ppm and couplings in Hz.
         spectrometer_frequency_hz: Spectrometer frequency f0, Hz.
         reference_ppm: Chemical shift at f0 (water on a scanner), ppm.
+        pseudo_spins: See `PseudoSpins`.
 
     Returns:
         The model; frequencies are (shift - reference_ppm) f0.
+
+    Raises:
+        InputError: If the matrices of the group would not fit into this machine's memory.
     """
-    n = group.n_spins
-    protons = tuple(k for k in range(n) if group.nuclei[k] == "1H")
+    sizes = group.dimension
+    _require_memory(group)
+    protons = tuple(k for k in range(group.n_spins) if group.nuclei[k] == "1H")
+    with_shift = protons if pseudo_spins == "secular" else tuple(range(group.n_spins))
     offset_hz = torch.tensor(
         [
-            ppm_to_hz(group.shift_ppm[k], spectrometer_frequency_hz, reference_ppm) if k in protons else 0.0
-            for k in range(n)
+            ppm_to_hz(group.shift_ppm[k], spectrometer_frequency_hz, reference_ppm) + group.offset_hz[k]
+            if k in with_shift
+            else 0.0
+            for k in range(group.n_spins)
         ],
         dtype=torch.float64,
     )
-    coupling = coupling_hamiltonian(group)
-    h0 = coupling.clone()
-    for k in protons:
-        h0 += 2 * math.pi * offset_hz[k] * spin_operator(n, k, "z").real
-    m = total_operator(n, "z", protons).real.diagonal()
-    others = total_operator(n, "z", tuple(k for k in range(n) if k not in protons)).real.diagonal()
-    energy, vectors = _diagonalise_by_magnetic_quantum_numbers(h0, torch.stack([m, others], 1))
-    m_eigen = (vectors**2 * m[:, None]).sum(0)
+    coupling = coupling_hamiltonian(group, pseudo_spins)
+    shift = torch.zeros(coupling.shape[0], dtype=torch.float64)
+    for k in with_shift:
+        shift += 2 * math.pi * offset_hz[k] * spin_operator(sizes, k, "z").real.diagonal()
+    m = total_operator(sizes, "z", protons).real.diagonal()
+    others = tuple(k for k in range(group.n_spins) if k not in protons)
+    others_m = total_operator(sizes, "z", others).real.diagonal()
+    conserved = torch.stack([m, others_m], 1) if pseudo_spins == "secular" else (m + others_m)[:, None]
+    energy, vectors = _diagonalise_by_magnetic_quantum_numbers(coupling + torch.diag(shift), conserved)
+    m_eigen = (vectors**2 * conserved[:, :1]).sum(0)
     order = torch.round(m_eigen[:, None] - m_eigen[None, :]).to(torch.int64)
-    detection = (total_operator(n, "x", protons) + 1j * total_operator(n, "y", protons)).real
-    detection = vectors.T @ detection @ vectors
+    detection = vectors.T @ _raising_operator(sizes, with_shift) @ vectors
     pairs = torch.nonzero((order == -1) & (detection.T.abs() > 1e-9))
+    weight = 4.0 / coupling.shape[0] * group.multiplier
     return GroupModel(
         group=group,
         offset_hz=offset_hz,
-        pulsed=torch.tensor([1.0 if k in protons else 0.0 for k in range(n)], dtype=torch.float64),
+        pulsed=torch.tensor([1.0 if k in protons else 0.0 for k in range(group.n_spins)], dtype=torch.float64),
+        shift_rad_per_s=shift,
         coupling_rad_per_s=coupling,
         energy_rad_per_s=energy,
         eigenvectors=vectors,
         order=order,
-        initial_state=(vectors.T @ (m[:, None] * vectors)).to(torch.complex128),
+        initial_state=(vectors.T @ (conserved[:, :1] * vectors)).to(torch.complex128),
         transition=pairs,
-        transition_weight=detection[pairs[:, 1], pairs[:, 0]] * (4.0 / 2**n) * group.multiplier,
+        transition_weight=detection[pairs[:, 1], pairs[:, 0]] * weight,
         transition_hz=(energy[pairs[:, 1]] - energy[pairs[:, 0]]) / (2 * math.pi),
     )
+
+
+def _raising_operator(sizes: tuple[int, ...], spins: tuple[int, ...]) -> Tensor:
+    """Return the real matrix of sum_k I+_k, float64, shape (d, d)."""
+    return (total_operator(sizes, "x", spins) + 1j * total_operator(sizes, "y", spins)).real
+
+
+def _require_memory(group: SpinGroup) -> None:
+    """Refuse a group whose matrices exceed the memory of this machine, before anything is allocated."""
+    d = math.prod(group.dimension)
+    needed = 16 * _WORKING_COPIES * d**2
+    try:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return  # a system that does not tell
+    if needed > available:
+        raise InputError(
+            f"Spin group {group.name!r} of {group.n_spins} spins spans {d} levels: its matrices need about "
+            f"{needed / 2**30:.3g} GiB, but this machine has {available / 2**30:.3g} GiB. Split it where couplings are "
+            "negligible."
+        )
 
 
 def _diagonalise_by_magnetic_quantum_numbers(h0: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:

@@ -141,7 +141,7 @@ def model_of(offsets_hz, couplings_hz):
     return group_model(group_at_hz(offsets_hz, couplings_hz), FREQUENCY_HZ, REFERENCE_PPM)
 
 
-def propagators(interval, model, positions_m, j_step_s=5e-5):
+def propagators(interval, model, positions_m, j_step_s=1e-5):
     u, weight = pulse_over_positions(
         model, interval, ensemble(), positions_per_slice=8, j_step_s=j_step_s, positions_m=positions_m
     )
