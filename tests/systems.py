@@ -9,7 +9,7 @@ FREQUENCY_HZ = 100e6
 REFERENCE_PPM = 4.65
 
 
-def group_at_hz(offsets_hz, couplings_hz, *, multiplier=1.0, nuclei=()):
+def group_at_hz(offsets_hz, couplings_hz, *, multiplier=1.0, nuclei=(), quantum_number=()):
     """A spin group with offsets in Hz and couplings {(j, k): J} in Hz."""
     n = len(offsets_hz)
     j_hz = [[0.0] * n for _ in range(n)]
@@ -23,6 +23,7 @@ def group_at_hz(offsets_hz, couplings_hz, *, multiplier=1.0, nuclei=()):
         j_hz=tuple(tuple(row) for row in j_hz),
         multiplier=multiplier,
         nuclei=nuclei,
+        quantum_number=quantum_number,
     )
 
 

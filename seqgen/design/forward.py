@@ -12,7 +12,7 @@ from seqgen.simulate.acquire import Lines, concatenate, lines
 from seqgen.simulate.localise import PreparedShot, play, prepare
 from seqgen.simulate.pathways import principal_echo
 from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
-from seqgen.simulate.slices import Ensemble
+from seqgen.simulate.ensemble import Ensemble
 from seqgen.spin.hamiltonian import GroupModel, molecule_models
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
@@ -92,7 +92,7 @@ def edit_propagator(
         model,
         b1_hz[None],
         dwell_s,
-        offset_hz=members.b0_hz - carrier_hz,
+        offset_hz=members.offset_hz - carrier_hz,
         b1_scale=members.b1_scale,
         j_step_s=j_step_s,
     )

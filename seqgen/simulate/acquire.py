@@ -1,12 +1,19 @@
 """From states to signals: transition lines and FIDs."""
 
+import cmath
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from seqgen.model.lineshape import lorentz_response, voigt_response
+from seqgen.simulate.ensemble import Ensemble
 from seqgen.spin.hamiltonian import GroupModel
+
+_SAMPLES_PER_BLOCK = 64
+"""Samples of an FID that share one set of phase factors."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,15 +48,89 @@ def concatenate(parts: list[Lines]) -> Lines:
     )
 
 
-def fid(spectrum_lines: Lines, n_samples: int, dwell_s: float, *, first_sample_s: float = 0.0) -> Tensor:
-    """Return the undamped FID, complex, shape (..., n_samples).
+def fid(
+    spectrum_lines: Lines,
+    n_samples: int,
+    dwell_s: float,
+    *,
+    first_sample_s: float = 0.0,
+    receiver_phase_rad: float = 0.0,
+    members: Ensemble | None = None,
+) -> Tensor:
+    """Return the FID, undamped but for what members differ in, complex, shape (..., n_samples).
 
     Args:
         spectrum_lines: The lines, with t = 0 at their time zero.
         n_samples: Number of samples.
         dwell_s: Dwell time, s.
         first_sample_s: Time of the first sample after time zero, s.
+        receiver_phase_rad: The signal is multiplied by exp(-i receiver_phase_rad).
+        members: The ensemble of the lines, shape (E, n_lines): drift and linewidth of each member are then put on.
     """
-    t_s = first_sample_s + torch.arange(n_samples, dtype=torch.float64) * dwell_s
-    turns = torch.exp(2j * math.pi * spectrum_lines.frequency_hz[:, None] * t_s)
-    return spectrum_lines.amplitude @ turns
+    frequency_hz = spectrum_lines.frequency_hz
+    count = partial(torch.arange, dtype=frequency_hz.dtype, device=frequency_hz.device)
+    # Phases of sample 64 i + j are those of 64 i times those of j: a matrix product instead of n_samples exponentials.
+    n_blocks = -(-n_samples // _SAMPLES_PER_BLOCK)
+    begin_s = first_sample_s + count(n_blocks) * (_SAMPLES_PER_BLOCK * dwell_s)
+    within_s = count(_SAMPLES_PER_BLOCK) * dwell_s
+    coarse = torch.exp(2j * math.pi * begin_s[:, None] * frequency_hz)
+    fine = torch.exp(2j * math.pi * frequency_hz[:, None] * within_s)
+    amplitude = spectrum_lines.amplitude * cmath.exp(-1j * receiver_phase_rad)
+    samples = (amplitude[..., None, :] * coarse) @ fine
+    signal = samples.reshape(*amplitude.shape[:-1], n_blocks * _SAMPLES_PER_BLOCK)[..., :n_samples]
+    if members is None:
+        return signal
+    t_s = first_sample_s + count(n_samples) * dwell_s
+    return signal * torch.exp(
+        2j * math.pi * members.drift_hz[:, None] * t_s - math.pi * members.linewidth_hz[:, None] * t_s.abs()
+    )
+
+
+def spectrum(
+    spectrum_lines: Lines,
+    axis_hz: Tensor,
+    *,
+    fwhm_lorentz_hz: float = 0.0,
+    fwhm_gauss_hz: float = 0.0,
+    receiver_phase_rad: float = 0.0,
+    first_sample_s: float = 0.0,
+    members: Ensemble | None = None,
+) -> Tensor:
+    """Return the spectrum of lines with Lorentzian, Gaussian or Voigt shape (`model.lineshape`), no FFT.
+
+    Args:
+        spectrum_lines: The lines, amplitude of shape (..., n_lines), or (E, n_lines) with members.
+        axis_hz: Frequencies, Hz above the spectrometer frequency, shape (m,).
+        fwhm_lorentz_hz: Lorentzian full width at half maximum, Hz; each member adds its own.
+        fwhm_gauss_hz: Gaussian full width at half maximum, Hz; 0: pure Lorentzian lines.
+        receiver_phase_rad: The signal is multiplied by exp(-i receiver_phase_rad).
+        first_sample_s: Time after time zero at which the FID begins, s: its frequencies have turned so far by then.
+        members: The ensemble of the lines: drift moves and linewidth broadens each member's.
+
+    Returns:
+        Complex, shape (..., m): the integral of the FID from its first sample, absorption real and positive. Weighted
+        means over members are `members.mean`. Differentiable in the amplitudes.
+
+    Raises:
+        InputError: If a line has no width at all.
+    """
+    start = cmath.exp(-1j * receiver_phase_rad) * torch.exp(2j * math.pi * spectrum_lines.frequency_hz * first_sample_s)
+    amplitude = spectrum_lines.amplitude * start
+
+    def response(drift_hz: float, linewidth_hz: float) -> Tensor:
+        frequency_hz = spectrum_lines.frequency_hz + drift_hz
+        lorentz_hz = fwhm_lorentz_hz + linewidth_hz
+        if fwhm_gauss_hz == 0:
+            return lorentz_response(frequency_hz, axis_hz, lorentz_hz)
+        return voigt_response(frequency_hz, axis_hz, lorentz_hz, fwhm_gauss_hz)
+
+    if members is None:
+        return amplitude @ response(0.0, 0.0).to(amplitude.dtype)
+    kinds, kind = torch.unique(torch.stack([members.drift_hz, members.linewidth_hz], 1), dim=0, return_inverse=True)
+    parts = [
+        (amplitude[kind == k] * cmath.exp(2j * math.pi * drift * first_sample_s))
+        @ response(drift, width).to(amplitude.dtype)
+        for k, (drift, width) in enumerate(kinds.tolist())
+    ]
+    order = torch.argsort(torch.argsort(kind, stable=True), stable=True)
+    return torch.cat(parts)[order]

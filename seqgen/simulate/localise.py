@@ -10,19 +10,24 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from seqgen.errors import InputError
+from seqgen.simulate.ensemble import Ensemble, ensemble
 from seqgen.simulate.pathways import Pathway, principal_echo, refocused_pathways
 from seqgen.simulate.propagate import RESULT_J_STEP_S
-from seqgen.simulate.slices import Ensemble, ensemble, pulse_over_positions, slice_of
+from seqgen.simulate.relaxation import RelaxingPulse, SpinRelaxation
+from seqgen.simulate.slices import pulse_over_positions, relaxing_pulse, slice_of
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval, Timeline
 
 DEFAULT_POSITIONS_PER_SLICE = 24
 """Positions in one slice thickness of a selective pulse."""
+RELAXING_FROM_S = 5e-3
+"""Pulses of at least this duration relax their spins where relaxation during pulses is asked for, s."""
 MOST_PATHS = 200_000
 """Most paths through all coherence orders that are looked through for refocused ones."""
 
@@ -37,9 +42,13 @@ class PreparedPulse:
     """Shape (E, P, d, d), complex."""
     position_weight: float
     """Weight of each of the P positions."""
+    relaxing: RelaxingPulse | None = None
+    """The same pulse with relaxation while it plays; it is played instead where it is given."""
 
     def apply(self, rho: Tensor) -> Tensor:
         """Return sum over positions of U rho U^H for states of shape (E, d, d)."""
+        if self.relaxing is not None:
+            return self.relaxing.apply(rho).sum(1) * self.position_weight
         n_members, n_positions, d = self.propagator.shape[:3]
         # The sum over positions is part of the second matrix product: its inner dimension is P d.
         side_by_side = self.propagator.transpose(1, 2).reshape(n_members, d, n_positions * d)
@@ -65,6 +74,8 @@ class PreparedShot:
     """Time on the timeline to which states are brought: t = 0 of the lines, s."""
     te_s: float
     """Time from the excitation to the echo, s."""
+    relaxed_s: float
+    """Time between excitation and time zero in which the state has relaxed already, s: that of relaxing pulses."""
 
 
 def prepare(
@@ -77,6 +88,8 @@ def prepare(
     positions_m: Tensor | None = None,
     j_step_s: float = RESULT_J_STEP_S,
     pathways: tuple[Pathway, ...] | None = None,
+    relaxation: SpinRelaxation | None = None,
+    relaxing_from_s: float = RELAXING_FROM_S,
 ) -> PreparedShot:
     """Compute the propagators of all pulses of a shot.
 
@@ -90,6 +103,8 @@ def prepare(
         j_step_s: See `pulse_propagator`.
         pathways: Pathways to keep; default those of `refocused_pathways` with every order the group can have (orders
             -1, 0, 1 for shots of so many pulses that all would be more than `MOST_PATHS`).
+        relaxation: Relaxation of every spin while long pulses after the excitation play; default none.
+        relaxing_from_s: Shortest pulse in which spins relax, s.
 
     Raises:
         InputError: If two selective pulses share an axis, or time zero lies before the end of the last pulse.
@@ -113,17 +128,21 @@ def prepare(
             f"Time zero {zero * 1e3:.4g} ms lies before the end of the last pulse {ends[-1] * 1e3:.4g} ms of timeline "
             f"{timeline.name!r}. Choose a later time."
         )
-    pulses = []
-    for _, interval in starts:
-        u, weight = pulse_over_positions(
-            model,
-            interval,
-            members,
-            positions_per_slice=positions_per_slice,
-            positions_m=positions_m,
-            j_step_s=j_step_s,
-        )
-        pulses.append(PreparedPulse(propagator=u, position_weight=weight))
+    turning = partial(
+        pulse_over_positions, positions_per_slice=positions_per_slice, positions_m=positions_m, j_step_s=j_step_s
+    )
+    relaxing_too = partial(
+        relaxing_pulse, positions_per_slice=positions_per_slice, positions_m=positions_m, j_step_s=j_step_s
+    )
+    first = next(k for k, order in enumerate(echo.pathway.orders) if order != 0)
+    pulses, relaxed_s = [], 0.0
+    for index, (_, interval) in enumerate(starts):
+        u, weight = turning(model, interval, members)
+        relaxing = None
+        if relaxation is not None and index > first and interval.duration_s >= relaxing_from_s:
+            relaxing, _ = relaxing_too(model, interval, members, relaxation)
+            relaxed_s += interval.duration_s
+        pulses.append(PreparedPulse(propagator=u, position_weight=weight, relaxing=relaxing))
     return PreparedShot(
         model=model,
         members=members,
@@ -132,6 +151,7 @@ def prepare(
         pathways=_all_pathways(shots, model) if pathways is None else pathways,
         time_zero_s=zero,
         te_s=echo.te_s,
+        relaxed_s=relaxed_s,
     )
 
 
@@ -190,7 +210,7 @@ def _branch(states: dict[_Future, Tensor], pulse: PreparedPulse, order: Tensor) 
 
 def _free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) -> Tensor:
     """Return exp(-i (E_i - E_j + 2 pi b0 (m_i - m_j)) t), shape (E, d, d)."""
-    frequency = (model.energy_rad_per_s[:, None] - model.energy_rad_per_s[None, :]) + 2 * math.pi * members.b0_hz[
+    frequency = (model.energy_rad_per_s[:, None] - model.energy_rad_per_s[None, :]) + 2 * math.pi * members.offset_hz[
         :, None, None
     ] * model.order
     return torch.exp(-1j * frequency * delay_s)

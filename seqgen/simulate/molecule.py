@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from seqgen.simulate.acquire import Lines, concatenate, lines
+from seqgen.simulate.ensemble import Ensemble
 from seqgen.simulate.localise import DEFAULT_POSITIONS_PER_SLICE, play, prepare
 from seqgen.simulate.propagate import RESULT_J_STEP_S
-from seqgen.simulate.slices import Ensemble
 from seqgen.spin.hamiltonian import molecule_models
 from seqgen.spin.system import SpinSystem
 from seqgen.timeline import Timeline

@@ -41,6 +41,8 @@ _MOST_TURNS_PER_WINDOW = 0.1
 """Windows are kept so short that no offset turns by more than this in one."""
 _CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 2**19, 2**28
 """Size of the propagators of a block of members: half the second-level cache of a core, or enough to fill a GPU."""
+_KEPT_BYTES = 2**25
+"""The matrices of all J steps are kept for the gradient if they are no larger; else they are computed again."""
 
 
 def pulse_propagator(
@@ -236,7 +238,14 @@ class _PulsePropagator(torch.autograd.Function):
     ) -> Tensor:
         """Return U, shape (B, d, d); arguments as `_Pulse.rotations`."""
         inputs = (area, first, twist, offset_hz, b1_scale)
-        u = torch.cat([_product(*pulse.rotations(*part), pulse.splitting) for part in _blocks(inputs, pulse)])
+        size = area.shape[1] * offset_hz.shape[0] * pulse.model.dimension**2 * area.element_size()
+        keep = any(ctx.needs_input_grad) and size <= _KEPT_BYTES
+        results, ctx.kept = [], []
+        for part in _blocks(inputs, pulse):
+            steps = _Steps(*pulse.rotations(*part), pulse.splitting)
+            ctx.kept.append(steps if keep else None)
+            results.append(_product(steps, keep=keep))
+        u = torch.cat(results)
         ctx.save_for_backward(*inputs, u)
         ctx.pulse = pulse
         return u
@@ -250,15 +259,14 @@ class _PulsePropagator(torch.autograd.Function):
         wanted = [k for k in range(5) if ctx.needs_input_grad[k]]
         collected: list[list[Tensor]] = [[] for _ in range(5)]
         start = 0
-        for part in _blocks(tuple(inputs), pulse):
+        for part, kept in zip(_blocks(tuple(inputs), pulse), ctx.kept, strict=True):
             members = slice(start, start + part[3].shape[0])
             start = members.stop
             leaves = [tensor.detach().requires_grad_(k in wanted) for k, tensor in enumerate(part)]
             with torch.enable_grad():
                 left, right = pulse.rotations(*leaves)
-            through = _gradient_of_factors(
-                left.detach(), right.detach(), pulse.splitting, u[members], gradient[members]
-            )
+            steps = kept or _Steps(left.detach(), right.detach(), pulse.splitting)
+            through = _gradient_of_factors(steps, u[members], gradient[members])
             # Of a lone spin, one of the factors is a constant 1.
             live = [pair for pair in zip((left, right), through, strict=True) if pair[0].requires_grad]
             found = torch.autograd.grad([f for f, _ in live], [leaves[k] for k in wanted], [g for _, g in live])
@@ -287,51 +295,57 @@ def _members_per_block(like: Tensor, dimension: int) -> int:
     return max(1, size // (dimension**2 * like.element_size()))
 
 
-def _chunks(n_steps: int, n_members: int, dimension: int, like: Tensor) -> list[range]:
-    """Return the steps in chunks whose matrices are built at once: four blocks' worth of them."""
-    length = max(1, 4 * _members_per_block(like, dimension) // n_members)
-    return [range(start, min(start + length, n_steps)) for start in range(0, n_steps, length)]
+class _Steps:
+    """The transposed matrices K_s^T E of all J steps of a block of members, built some steps at a time."""
+
+    def __init__(self, left: Tensor, right: Tensor, splitting: _Splitting) -> None:
+        """Take the Kronecker factors of K^T, shapes (S, B, p, p) and (S, B, q, q)."""
+        self.left, self.right, self.splitting = left, right, splitting
+        self.n_members, self.dimension = left.shape[1], splitting.step.shape[0]
+        at_once = max(1, 4 * _members_per_block(left, self.dimension) // self.n_members)
+        self.chunks = [slice(k, min(k + at_once, left.shape[0])) for k in range(0, left.shape[0], at_once)]
+        self._kept: dict[int, Tensor] = {}
+
+    def matrices(self, index: int, *, keep: bool = False) -> Tensor:
+        """Return the matrices of a chunk, shape (C, B, d, d)."""
+        if index in self._kept:
+            return self._kept[index]
+        rotation = kronecker(self.left[self.chunks[index]], self.right[self.chunks[index]])
+        result = (rotation.reshape(-1, self.dimension) @ self.splitting.step).reshape(rotation.shape)
+        if keep:
+            self._kept[index] = result
+        return result
 
 
-def _steps(left: Tensor, right: Tensor, splitting: _Splitting, chunk: range) -> Tensor:
-    """Return the transposed matrices of some J steps, K_s^T E, shape (C, B, d, d)."""
-    rotation = kronecker(left[chunk.start : chunk.stop], right[chunk.start : chunk.stop])
-    d = rotation.shape[-1]
-    return (rotation.reshape(-1, d) @ splitting.step).reshape(rotation.shape)
-
-
-def _product(left: Tensor, right: Tensor, splitting: _Splitting) -> Tensor:
+def _product(steps: _Steps, *, keep: bool) -> Tensor:
     """Multiply up U^T = P E(h/2) (K_1^T E) ... (K_S^T E) E(-h/2) P^T; returns U, shape (B, d, d).
 
     Transposed, so that every product with a fixed matrix is one large matrix product over members and rows.
     """
-    n_steps, n_members, d = left.shape[0], left.shape[1], splitting.step.shape[0]
-    u_t = splitting.first.expand(n_members, -1, -1)
-    for chunk in _chunks(n_steps, n_members, d, left):
-        for step in _steps(left, right, splitting, chunk):
+    n_members, d = steps.n_members, steps.dimension
+    u_t = steps.splitting.first.expand(n_members, -1, -1)
+    for index in range(len(steps.chunks)):
+        for step in steps.matrices(index, keep=keep):
             u_t = torch.bmm(u_t, step)
-    return (u_t.reshape(-1, d) @ splitting.last).reshape(n_members, d, d).mT
+    return (u_t.reshape(-1, d) @ steps.splitting.last).reshape(n_members, d, d).mT
 
 
-def _gradient_of_factors(
-    left: Tensor, right: Tensor, splitting: _Splitting, u: Tensor, gradient: Tensor
-) -> tuple[Tensor, Tensor]:
+def _gradient_of_factors(steps: _Steps, u: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of both Kronecker factors, run backwards from the end of the pulse.
 
     With Y = U^T = A N Z, N = K^T E: the gradient of a generator g in dN = g N is C = N Z (Y^H dL/dY) Z^H N^H, one
     conjugation by unitary matrices per step, and that of a factor its partial trace times the factor.
     """
-    n_steps, n_members, p = left.shape[:3]
-    q, d = right.shape[-1], splitting.step.shape[0]
-    c = splitting.last @ (u.conj() @ gradient.mT) @ splitting.last.mH
+    left, right, last = steps.left, steps.right, steps.splitting.last
+    p, q = left.shape[-1], right.shape[-1]
+    c = last @ (u.conj() @ gradient.mT) @ last.mH
     left_gradient, right_gradient = torch.empty_like(left), torch.empty_like(right)
-    for chunk in reversed(_chunks(n_steps, n_members, d, left)):
-        steps = _steps(left, right, splitting, chunk)
-        generators = torch.empty_like(steps)
-        for k in range(len(chunk) - 1, -1, -1):
-            c = torch.bmm(torch.bmm(steps[k], c), steps[k].mH, out=generators[k])
-        apart = generators.reshape(len(chunk), n_members, p, q, p, q)
-        rows = slice(chunk.start, chunk.stop)
+    for index in range(len(steps.chunks) - 1, -1, -1):
+        matrices_of_chunk, rows = steps.matrices(index), steps.chunks[index]
+        generators = torch.empty_like(matrices_of_chunk)
+        for k in range(len(generators) - 1, -1, -1):
+            c = torch.bmm(torch.bmm(matrices_of_chunk[k], c), matrices_of_chunk[k].mH, out=generators[k])
+        apart = generators.reshape(-1, steps.n_members, p, q, p, q)
         left_gradient[rows] = apart.diagonal(dim1=3, dim2=5).sum(-1) @ left[rows]
         right_gradient[rows] = apart.diagonal(dim1=2, dim2=4).sum(-1) @ right[rows]
     return left_gradient, right_gradient

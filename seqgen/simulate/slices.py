@@ -8,36 +8,15 @@ import torch
 from torch import Tensor
 
 from seqgen.errors import InputError
+from seqgen.simulate.ensemble import Ensemble
 from seqgen.simulate.propagate import pulse_propagator
+from seqgen.simulate.relaxation import RelaxingPulse, SpinRelaxation, n_pieces, require_spins_one_half
 from seqgen.simulate.rotation import accumulate, rotations
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval
 
 TOUCHED = 1e-3
 """A pulse acts on a spin where |b|^2 (its inversion probability) exceeds this."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Ensemble:
-    """Members over which a simulation runs side by side; field offset and B1 scale of each."""
-
-    b0_hz: Tensor
-    """Field offset, Hz, shape (E,)."""
-    b1_scale: Tensor
-    """Relative B1, shape (E,)."""
-
-    @property
-    def size(self) -> int:
-        """Number of members."""
-        return int(self.b0_hz.shape[0])
-
-
-def ensemble(b0_offsets_hz: tuple[float, ...] = (0.0,), b1_scales: tuple[float, ...] = (1.0,)) -> Ensemble:
-    """Return every combination of field offsets (Hz) and B1 scales."""
-    b0, b1 = torch.meshgrid(
-        torch.tensor(b0_offsets_hz, dtype=torch.float64), torch.tensor(b1_scales, dtype=torch.float64), indexing="ij"
-    )
-    return Ensemble(b0_hz=b0.reshape(-1), b1_scale=b1.reshape(-1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -132,6 +111,60 @@ def _half_maximum(grid: Tensor, profile: Tensor) -> tuple[float, float]:
     return crossing(max(first - 1, 0), first), crossing(min(last + 1, len(grid) - 1), last)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Positions:
+    """Positions over which a pulse is averaged, and the frame that its states are in there."""
+
+    position_m: Tensor
+    """Positions along the gradient, m, shape (P,); one at 0 for a non-selective pulse."""
+    weight: float
+    """Weight of each position: its share of the slice thickness (1 for a non-selective pulse)."""
+    gradient_hz_per_m: float
+    """Gradient along its direction, Hz/m."""
+    before: Tensor
+    """Diagonal that takes states into the pulse's frame before it plays, shape (P, d): see `pulse_over_positions`."""
+    after: Tensor
+    """Diagonal that takes them out of it, shape (P, d)."""
+
+
+def positions_of(
+    model: GroupModel,
+    interval: Interval,
+    members: Ensemble,
+    *,
+    positions_per_slice: int,
+    positions_m: Tensor | None = None,
+) -> Positions:
+    """Return where a pulse is simulated; arguments as `pulse_over_positions`."""
+    sliced = slice_of(interval)
+    if sliced is None:
+        positions_m, weight = torch.zeros(1, dtype=torch.float64), 1.0
+        strength = 0.0
+    elif positions_m is not None:
+        strength, weight = sliced.gradient_hz_per_m, 1.0 / positions_m.shape[0]
+    else:
+        strength = sliced.gradient_hz_per_m
+        pulsed = model.offset_hz[model.pulsed > 0]
+        low = (sliced.low_hz - float(pulsed.max() + members.offset_hz.max())) / strength
+        high = (sliced.high_hz - float(pulsed.min() + members.offset_hz.min())) / strength
+        n_positions = math.ceil((high - low) / sliced.thickness_m * positions_per_slice)
+        step = (high - low) / n_positions
+        positions_m = low + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step
+        weight = step / sliced.thickness_m
+    m = model.order[:, 0].to(torch.float64)
+    centre_s = interval.centre_s if interval.centre_s is not None else 0.5 * interval.duration_s
+    # Out of the carrier frame at the end of the pulse, and the gradient's phase about the centre taken back.
+    after = -interval.carrier_hz * interval.duration_s + strength * positions_m * (interval.duration_s - centre_s)
+    before = strength * positions_m * centre_s
+    return Positions(
+        position_m=positions_m,
+        weight=weight,
+        gradient_hz_per_m=strength,
+        before=torch.exp(2j * math.pi * before[:, None] * m),
+        after=torch.exp(2j * math.pi * after[:, None] * m),
+    )
+
+
 def pulse_over_positions(
     model: GroupModel,
     interval: Interval,
@@ -152,38 +185,54 @@ def pulse_over_positions(
         Propagators of shape (E, P, d, d), and the weight of each position: its share of the slice thickness (1 for a
         non-selective pulse, P = 1).
     """
-    sliced = slice_of(interval)
-    if sliced is None:
-        positions_m, weight = torch.zeros(1, dtype=torch.float64), 1.0
-        strength = 0.0
-    elif positions_m is not None:
-        strength, weight = sliced.gradient_hz_per_m, 1.0 / positions_m.shape[0]
-    else:
-        strength = sliced.gradient_hz_per_m
-        pulsed = model.offset_hz[model.pulsed > 0]
-        low = (sliced.low_hz - float(pulsed.max() + members.b0_hz.max())) / strength
-        high = (sliced.high_hz - float(pulsed.min() + members.b0_hz.min())) / strength
-        n_positions = math.ceil((high - low) / sliced.thickness_m * positions_per_slice)
-        step = (high - low) / n_positions
-        positions_m = low + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step
-        weight = step / sliced.thickness_m
-    n_e, n_p, d = members.size, positions_m.shape[0], model.order.shape[0]
+    places = positions_of(model, interval, members, positions_per_slice=positions_per_slice, positions_m=positions_m)
+    u = _pieces(model, interval, members, places, 1, j_step_s)[0]
+    vectors = model.eigenvectors.to(u.dtype)
+    return places.after[:, :, None] * (vectors.mT @ u @ vectors) * places.before[:, None, :], places.weight
+
+
+def relaxing_pulse(
+    model: GroupModel,
+    interval: Interval,
+    members: Ensemble,
+    relaxation: SpinRelaxation,
+    *,
+    positions_per_slice: int,
+    j_step_s: float,
+    positions_m: Tensor | None = None,
+) -> tuple[RelaxingPulse, float]:
+    """Return a pulse during which every spin relaxes, and the weight of each position; as `pulse_over_positions`.
+
+    Raises:
+        InputError: If the group holds total spins of equivalent protons (`relaxation.require_spins_one_half`).
+    """
+    require_spins_one_half(model, relaxation)
+    places = positions_of(model, interval, members, positions_per_slice=positions_per_slice, positions_m=positions_m)
+    count = n_pieces(waveform_in_carrier_frame(interval)[0].shape[0], interval.duration_s)
+    return RelaxingPulse(
+        pieces=_pieces(model, interval, members, places, count, j_step_s),
+        duration_s=interval.duration_s,
+        relaxation=relaxation,
+        eigenvectors=model.eigenvectors,
+        before=places.before,
+        after=places.after,
+    ), places.weight
+
+
+def _pieces(
+    model: GroupModel, interval: Interval, members: Ensemble, places: Positions, count: int, j_step_s: float
+) -> Tensor:
+    """Return the propagators of a pulse cut into equal pieces, carrier frame, product basis, shape (N, E, P, d, d)."""
     b1, dwell_s = waveform_in_carrier_frame(interval)
-    offset_hz = members.b0_hz[:, None] + strength * positions_m - interval.carrier_hz
+    n_p = places.position_m.shape[0]
+    offset_hz = members.offset_hz[:, None] + places.gradient_hz_per_m * places.position_m - interval.carrier_hz
+    pieces = b1.reshape(count, -1)
     u = pulse_propagator(
         model,
-        b1[None],
+        pieces.repeat_interleave(members.size * n_p, 0) if count > 1 else pieces,
         dwell_s,
-        offset_hz=offset_hz.reshape(-1),
-        b1_scale=members.b1_scale.repeat_interleave(n_p),
+        offset_hz=offset_hz.reshape(-1).repeat(count),
+        b1_scale=members.b1_scale.repeat_interleave(n_p).repeat(count),
         j_step_s=j_step_s,
-    ).reshape(n_e, n_p, d, d)
-    vectors = model.eigenvectors.to(u.dtype)
-    u = vectors.mT @ u @ vectors
-    m = model.order[:, 0].to(torch.float64)
-    centre_s = interval.centre_s if interval.centre_s is not None else 0.5 * interval.duration_s
-    # Out of the carrier frame at the end of the pulse, and the gradient's phase about the centre taken back.
-    after = -interval.carrier_hz * interval.duration_s + strength * positions_m * (interval.duration_s - centre_s)
-    before = strength * positions_m * centre_s
-    phase = torch.exp(2j * math.pi * (after[:, None, None] * m[:, None] + before[:, None, None] * m[None, :]))
-    return u * phase, weight
+    )
+    return u.reshape(count, members.size, n_p, *u.shape[-2:])

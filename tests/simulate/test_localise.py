@@ -13,7 +13,8 @@ from seqgen.pulse.shapes import slr_pulse
 from seqgen.simulate.acquire import fid, lines
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.pathways import refocused_pathways
-from seqgen.simulate.slices import ensemble, slice_of
+from seqgen.simulate.ensemble import ensemble
+from seqgen.simulate.slices import slice_of
 from seqgen.spin.hamiltonian import group_model
 from seqgen.timeline import Timeline, delay
 

@@ -5,7 +5,7 @@ from timelines import hard_press
 from seqgen.simulate.acquire import fid, lines
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.molecule import molecule_lines
-from seqgen.simulate.slices import ensemble
+from seqgen.simulate.ensemble import ensemble
 from seqgen.spin.hamiltonian import group_model
 from seqgen.spin.system import SpinSystem
 

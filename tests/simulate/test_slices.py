@@ -10,8 +10,8 @@ from timelines import X, Z, selective
 from seqgen.errors import InputError
 from seqgen.pulse.shapes import slr_pulse
 from seqgen.pulse.waveform import RFPulse, in_scanner_frame
+from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.slices import (
-    ensemble,
     pulse_over_positions,
     response,
     slice_of,
@@ -190,10 +190,3 @@ def test_positions_cover_all_spins_and_share_the_thickness():
     assert weight * u.shape[1] == pytest.approx(reach_m / sliced.thickness_m)
     assert 0.9 / 20 < weight <= 1 / 20
     assert u.shape[0] == 2
-
-
-def test_ensemble_is_every_combination():
-    members = ensemble((-5.0, 5.0), (0.9, 1.0, 1.1))
-    assert members.size == 6
-    assert members.b0_hz.tolist() == [-5.0] * 3 + [5.0] * 3
-    assert members.b1_scale.tolist() == [0.9, 1.0, 1.1] * 2
