@@ -18,7 +18,7 @@ demo: .venv/.installed          ## the whole chain with a simulated scan; prints
 test: .venv/.installed-dev      ## the default test suite
 	$(BIN)/python -m pytest -n 2
 
-test-slow: .venv/.installed-dev ## slow oracles and comparisons with other tools
+test-slow: .venv/.installed-peers ## slow oracles and comparisons with other tools
 	$(BIN)/python -m pytest -n 2 -m "slow or crosstool"
 
 check: .venv/.installed-dev     ## lint, types, spelling, import contracts
@@ -34,7 +34,7 @@ docs-examples: .venv/.installed-dev ## run every example of README and docs
 wheel-test: .venv/.installed-dev ## the wheel in an empty environment
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
-benchmark: .venv/.installed-dev ## speed and memory, side by side with the naive way
+benchmark: .venv/.installed-peers ## speed and memory, side by side with the naive way
 	$(BIN)/python -m benchmarks
 
 .venv/.python:
@@ -53,6 +53,10 @@ benchmark: .venv/.installed-dev ## speed and memory, side by side with the naive
 .venv/.installed-dev: .venv/.torch $(INPUTS)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	touch $@ .venv/.installed
+
+.venv/.installed-peers: .venv/.installed-dev
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,peers]'
+	touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

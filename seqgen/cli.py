@@ -118,8 +118,16 @@ def _now() -> str:
 
 def _study(path: Path) -> "Study":
     """Read a protocol."""
+    from seqgen.errors import InputError
     from seqgen.pipeline.study import load_study
+    from seqgen.simulation_file import simulation_kind
 
+    kind = simulation_kind(path)
+    if kind is not None:
+        raise InputError(
+            f"{path} says `simulation: {kind}`: it is a simulation file and no protocol. Play it with "
+            f"`seqgen simulate {path}`, or give a protocol (seqgen init)."
+        )
     return load_study(path)
 
 
@@ -282,24 +290,110 @@ def check(seq: Path, scanner: str | None, protocol: Path | None, as_json: bool) 
 
 
 @main.command()
-@_PROTOCOL
-@click.argument("seq", type=click.Path(path_type=Path))
-@_output("Raw data (ISMRMRD, HDF5); the truth is written beside it as NAME_truth.json.", "raw.h5")
+@click.argument("protocol", metavar="PROTOCOL|SIMULATION", type=click.Path(path_type=Path))
+@click.argument("seq", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="With SEQ: raw data (ISMRMRD, HDF5); the truth is written beside it as NAME_truth.json.  [default: raw.h5]  "
+    "Without: FIDs (.npz).  [default: fids.npz]",
+)
 @_JSON
-def simulate(protocol: Path, seq: Path, output: Path, as_json: bool) -> None:
-    """Simulate the scan of SEQ on the sample of PROTOCOL and write raw data as an open console would.
+def simulate(protocol: Path, seq: Path | None, output: Path | None, as_json: bool) -> None:
+    """Simulate the scan of SEQ on the sample of PROTOCOL, or, without SEQ, play the PRESS of a SIMULATION file.
 
-    The file is read back and played spin by spin; coils, noise, drift (Hz, rad), residual water, and errors of shifts
-    (ppm), couplings and T2 come from the protocol.
+    With SEQ, raw data are written as an open console would: the file is read back and played spin by spin; coils,
+    noise, drift (Hz, rad), residual water, and errors of shifts (ppm), couplings and T2 come from the protocol.
+
+    Without, the YAML file says `simulation: press`: ideal or shaped selective refocusing pulses (Hz, rad), echo times
+    (ms), metabolites. The FIDs are noise-free, for comparison with another tool: an .npz with fid, names, dwell_s,
+    f0_hz, reference_ppm (docs/simulate.md).
 
     \b
     Example:
       seqgen simulate protocols/phantom_glu_gln_3t.yaml press_edited.seq -o raw.h5
+      seqgen simulate protocols/simulate_press_ideal.yaml -o fids.npz
     """
+    from seqgen.errors import InputError
+    from seqgen.simulation_file import simulation_kind
+
+    kind = simulation_kind(protocol)
+    if kind is None and seq is None:
+        raise InputError(
+            f"{protocol} is a protocol (it has no key 'simulation'), so the .seq file to simulate must be given: "
+            f"`seqgen simulate {protocol} press.seq`. A file that is played without one says `simulation: press`."
+        )
+    if kind is not None and seq is not None:
+        raise InputError(
+            f"{protocol} says `simulation: {kind}`: it describes its own sequence and takes no .seq, but {seq} is "
+            "given. Leave it out, or give the protocol that the .seq was built from."
+        )
+    if seq is None:
+        _simulate_fids(protocol, output or Path("fids.npz"), as_json)
+    else:
+        _simulate_scan(protocol, seq, output or Path("raw.h5"), as_json)
+
+
+def _simulate_scan(protocol: Path, seq: Path, output: Path, as_json: bool) -> None:
+    """Simulate a scan and print what was written."""
     from seqgen.pipeline.scan import simulate_raw, truth_path
 
     truth = simulate_raw(_study(protocol), seq, output, _Console(as_json))
     _print(as_json, {"raw": str(output), **truth}, f"{output}\n{truth_path(output)}")
+
+
+def _simulate_fids(simulation: Path, output: Path, as_json: bool) -> None:
+    """Play a simulation file and print what was written."""
+    from seqgen.pipeline.simulate import simulate_file
+
+    made = simulate_file(simulation, output, _Console(as_json))
+    n_samples = made.fid.shape[1]
+    result = {
+        "fids": str(output),
+        "names": list(made.names),
+        "n_samples": n_samples,
+        "dwell_s": made.dwell_s,
+        "f0_hz": made.spectrometer_frequency_hz,
+        "reference_ppm": made.reference_ppm,
+        "provenance": made.provenance.to_json(),
+    }
+    _print(as_json, result, f"{output}: {', '.join(made.names)}; {n_samples} samples of {made.dwell_s * 1e6:g} us")
+
+
+@main.command()
+@_PROTOCOL
+@click.argument("seq", type=click.Path(path_type=Path))
+@click.option("-m", "--metabolite", required=True, help="Metabolite of the sample, for example Glu.")
+@click.option("--group", help="Its spin group, where there are several (an unknown name lists them).")
+@click.option("--peak-ppm", type=float, help="Where the peak height is read, ppm.  [default: highest in the window]")
+@click.option("--count", type=click.IntRange(1), default=12, show_default=True, help="Most terms in the table.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Figure of the state over time, .png or .svg.")
+@_JSON
+def states(
+    protocol: Path,
+    seq: Path,
+    metabolite: str,
+    group: str | None,
+    peak_ppm: float | None,
+    count: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the spin state that SEQ prepares, in product operators, and how near it comes to its bounds.
+
+    The file is played to one spin group of the sample: terms at the echo, coherence of every proton, peak height,
+    area and energy of the window, each with Sorensen's bound where there is one; what relaxation during long pulses
+    (ms) changes. The figure shows the state from the excitation to the echo.
+
+    \b
+    Example:
+      seqgen states protocols/phantom_glu_gln_3t.yaml press_edited.seq -m Glu -o states.png
+    """
+    from seqgen.pipeline.states import states as analyse
+
+    made = analyse(_study(protocol), seq, metabolite, group, output=output, peak_ppm=peak_ppm, count=count)
+    _print(as_json, made.to_json(), made.text if output is None else f"{made.text}\n{output}")
 
 
 @main.command()
@@ -486,7 +580,7 @@ def report(protocol: Path, folder: Path, as_json: bool) -> None:
 @_output("File to write; an existing file is not overwritten.")
 @_JSON
 def init(name: str, output: Path, as_json: bool) -> None:
-    """Write a commented protocol to start from. NAME is one of those shipped with seqgen.
+    """Write a commented protocol or simulation file to start from. NAME is one of those shipped with seqgen.
 
     \b
     Names:
@@ -494,6 +588,8 @@ def init(name: str, output: Path, as_json: bool) -> None:
       phantom_glu_gln_3t_ge   phantom at 20 C, GE 3 T (127.7 MHz)
       invivo_glu_gln_3t       brain, Siemens 3 T
       invivo_glu_gln_3t_ge    brain, GE 3 T
+      simulate_press_ideal    for simulate: PRESS of instantaneous pulses
+      simulate_press_shaped   for simulate: PRESS with shaped selective pulses; their waveform is written beside it
 
     \b
     Example:
@@ -510,12 +606,16 @@ def init(name: str, output: Path, as_json: bool) -> None:
         raise InputError(f"There is no shipped protocol {name!r}; choose one of {', '.join(known)}.")
     if output.exists():
         raise InputError(f"{output} exists already and is not overwritten. Choose another name.")
+    companions = [item for item in folder.iterdir() if item.name.startswith(name) and item.name.endswith(".csv")]
+    for item in companions:
+        beside = output.parent / item.name
+        if beside.exists():
+            raise InputError(f"{beside} exists already and is not overwritten. Write {output.name} to another folder.")
+        write_text(beside, item.read_text(encoding="utf-8"))
     write_text(output, folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    _print(
-        as_json,
-        {"protocol": str(output)},
-        f"{output} written. Edit it, then: seqgen run {output} -o runs/{output.stem}",
-    )
+    simulation = name.startswith("simulate_")
+    then = f"seqgen simulate {output} -o fids.npz" if simulation else f"seqgen run {output} -o runs/{output.stem}"
+    _print(as_json, {"protocol": str(output)}, f"{output} written. Edit it, then: {then}")
 
 
 @main.command()

@@ -31,9 +31,9 @@ class Receiver:
     """Pulseq label values (AVG, SET, REF, ...) at this readout."""
 
     def __post_init__(self) -> None:
-        if self.n_samples < 1 or not self.dwell_s > 0:
+        if self.n_samples < 1 or not (self.dwell_s > 0 and math.isfinite(self.dwell_s)):
             raise InputError(
-                f"A receiver needs n_samples >= 1 and dwell_s > 0, but has {self.n_samples} and {self.dwell_s}. "
+                f"A receiver needs n_samples >= 1 and dwell_s > 0 (finite), not {self.n_samples} and {self.dwell_s}. "
                 "Give the number of samples and the dwell time in seconds."
             )
 
@@ -73,6 +73,15 @@ class Interval:
                 "An interval needs complex b1_hz of shape (n,) and gradient_hz_per_m of shape (n, 3), but got "
                 f"{self.b1_hz.dtype} {tuple(self.b1_hz.shape)} and {tuple(self.gradient_hz_per_m.shape)}."
             )
+        for field_name, values in (("b1_hz", self.b1_hz), ("gradient_hz_per_m", self.gradient_hz_per_m)):
+            wrong = ~torch.isfinite(values.detach()).reshape(n, -1).all(1)
+            label = self.name or self.use or "without RF"
+            if bool(wrong.any()):
+                raise InputError(
+                    f"NaN or infinity in a waveform: {field_name} of interval {label!r} must "
+                    f"be finite, but {int(wrong.sum())} of its {n} samples are not, the first at index "
+                    f"{int(wrong.nonzero()[0, 0])}. Correct the waveform."
+                )
         if not (self.dwell_s > 0 and math.isfinite(self.dwell_s)):
             raise InputError(f"An interval's dwell_s must be positive and finite, but is {self.dwell_s}.")
         if self.use is not None and self.use not in get_args(PulseUse):

@@ -42,7 +42,7 @@ def refused(result: Result, *words: str) -> None:
 
 
 def test_the_commands_are_those_of_the_chain() -> None:
-    chain = "run design build check simulate basis convert process fit report init doctor"
+    chain = "run design build check simulate states basis convert process fit report init doctor"
     assert chain.split() == COMMANDS
 
 

@@ -10,7 +10,7 @@ from seqgen.config import load_protocol, water_shift_at_ppm
 from seqgen.errors import InputError
 
 FOLDER = Path(__file__).resolve().parents[1] / "protocols"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith("simulate_"))
 
 TEXT = """\
 schema_version: 1

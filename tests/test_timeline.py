@@ -75,7 +75,42 @@ def test_impossible_intervals_are_refused(changes, says):
         interval(**changes)
 
 
-@pytest.mark.parametrize(("n_samples", "dwell_s"), [(0, 1e-4), (4, 0.0), (4, -1e-4), (4, math.nan)])
+@pytest.mark.parametrize("value", [complex("nan"), complex(0, math.nan), complex(math.inf, 0), complex(0, -math.inf)])
+def test_a_waveform_with_holes_is_refused(value):
+    b1_hz = torch.ones(4, dtype=torch.complex128)
+    b1_hz[2] = b1_hz[3] = value
+    says = (
+        "NaN or infinity in a waveform: b1_hz of interval 'edit' must be finite, but 2 of its 4 samples are not, the "
+        "first at index 2"
+    )
+    with pytest.raises(InputError, match=says):
+        interval(b1_hz=b1_hz, name="edit")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_gradient_with_holes_is_refused(value, axis):
+    gradient = torch.zeros(4, 3, dtype=torch.float64)
+    gradient[1, axis] = value
+    with pytest.raises(InputError, match="gradient_hz_per_m of interval 'without RF' must be finite, but 1 of its 4"):
+        interval(gradient_hz_per_m=gradient)
+    with pytest.raises(InputError, match=r"gradient_hz_per_m .* must be finite"):
+        delay(1e-3, tuple(value if k == axis else 0.0 for k in range(3)))
+
+
+def test_an_ideal_pulse_without_an_angle_is_refused():
+    with pytest.raises(InputError, match=r"b1_hz of interval .* must be finite"):
+        ideal_pulse(math.nan, 0.0, "excitation")
+
+
+def test_a_waveform_keeps_its_gradient():
+    """The check looks at values alone: what is differentiated goes through untouched."""
+    b1_hz = torch.ones(4, dtype=torch.complex128, requires_grad=True)
+    (gradient,) = torch.autograd.grad((interval(b1_hz=b1_hz).b1_hz.abs() ** 2).sum(), b1_hz)
+    assert gradient.real.tolist() == [2.0] * 4
+
+
+@pytest.mark.parametrize(("n_samples", "dwell_s"), [(0, 1e-4), (4, 0.0), (4, -1e-4), (4, math.nan), (4, math.inf)])
 def test_impossible_receivers_are_refused(n_samples, dwell_s):
     with pytest.raises(InputError, match="n_samples >= 1 and dwell_s > 0"):
         Receiver(n_samples=n_samples, dwell_s=dwell_s)

@@ -15,8 +15,8 @@ from seqgen.model.baseline import spline_basis
 from seqgen.model.information import complex_columns
 from seqgen.model.lineshape import lorentz_response
 from seqgen.simulate.acquire import concatenate, pulse_acquire_lines
-from seqgen.simulate.propagate import DESIGN_J_STEP_S
 from seqgen.simulate.ensemble import ensemble
+from seqgen.simulate.propagate import DESIGN_J_STEP_S
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
 

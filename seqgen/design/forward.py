@@ -9,10 +9,10 @@ from torch import Tensor
 
 from seqgen.errors import InputError
 from seqgen.simulate.acquire import Lines, concatenate, lines
+from seqgen.simulate.ensemble import Ensemble
 from seqgen.simulate.localise import PreparedShot, play, prepare
 from seqgen.simulate.pathways import principal_echo
 from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
-from seqgen.simulate.ensemble import Ensemble
 from seqgen.spin.hamiltonian import GroupModel, molecule_models
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
@@ -77,7 +77,7 @@ class EchoModel:
                 shifts = (shift_1, shift_1, shift_2, shift_2)
                 delays = [delay + shift for delay, shift in zip(shot.delays_s, shifts, strict=True)]
                 u = edit_propagator(shot.model, self.members, b1_hz, dwell_s, carrier_hz, self.j_step_s)
-                rho = play(shot, replace={self.edit_index: u}, delays_s=delays)
+                rho = play(shot, replaced={self.edit_index: u}, delays_s=delays)
             parts.append(lines(rho, shot.model))
         whole = concatenate(parts)
         decay = torch.exp(-(te1_s + te2_s) / self.relaxation[name].t2_s)

@@ -114,8 +114,17 @@ def _inverse_slr(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
 def gaussian_pulse(
     *, flip_angle_rad: float, duration_s: float, dwell_s: float, name: str, cutoff: float = 0.01
 ) -> RFPulse:
-    """Return a Gaussian pulse truncated where it falls to `cutoff` of its peak; flip 2 pi times its integral."""
+    """Return a Gaussian pulse truncated where it falls to `cutoff` of its peak; flip 2 pi times its integral.
+
+    Raises:
+        InputError: If the duration is not a whole number of samples.
+    """
     n = round(duration_s / dwell_s)
+    if n < 1 or abs(n * dwell_s - duration_s) > 1e-9:
+        raise InputError(
+            f"Pulse {name!r}: duration {duration_s} s must be a whole number of samples of {dwell_s} s, at least one. "
+            "Change the duration or the dwell."
+        )
     t = (np.arange(n) + 0.5) / n * 2 - 1
     shape = np.exp(math.log(cutoff) * t**2)
     b1_hz = shape / shape.sum() / dwell_s * flip_angle_rad / (2 * math.pi)

@@ -30,6 +30,11 @@ class RFPulse:
             )
         if not bool(torch.isfinite(torch.view_as_real(self.b1_hz.detach())).all()):
             raise InputError(f"Pulse {self.name!r}: the waveform holds NaN or infinite samples.")
+        if not (self.dwell_s > 0 and math.isfinite(self.dwell_s)):
+            raise InputError(
+                f"Pulse {self.name!r}: dwell_s must be positive and finite, but is {self.dwell_s}. "
+                "Give the duration of one sample in seconds."
+            )
 
     @property
     def duration_s(self) -> float:
@@ -61,8 +66,10 @@ def hold(pulse: RFPulse, raster_s: float) -> Tensor:
     """Return the waveform on a finer raster, each sample held: the same physical pulse, shape (n * ratio,).
 
     Raises:
-        InputError: If the pulse's dwell is not a multiple of the raster.
+        InputError: If the raster is not positive, or the pulse's dwell not a multiple of it.
     """
+    if not (raster_s > 0 and math.isfinite(raster_s)):
+        raise InputError(f"The RF raster must be positive and finite, but is {raster_s} s. Give the scanner's raster.")
     ratio = round(pulse.dwell_s / raster_s)
     if ratio < 1 or abs(ratio * raster_s - pulse.dwell_s) > 1e-9 * pulse.dwell_s:
         raise InputError(

@@ -82,11 +82,6 @@ def _channels(timeline: Timeline, nucleus: str) -> dict[str, _Line]:
     for start_s, interval in zip(timeline.start_s, timeline.intervals, strict=True):
         b1_hz = np.asarray(interval.b1_hz.detach().cpu().numpy(), dtype=np.complex128)
         gradient = np.asarray(interval.gradient_hz_per_m.detach().cpu().numpy(), dtype=np.float64) * mt_per_m
-        if not (np.isfinite(b1_hz).all() and np.isfinite(gradient).all()):
-            raise InputError(
-                f"Timeline {timeline.name!r}: the interval at {start_s * 1e3:.3f} ms holds NaN or infinite RF or "
-                "gradient samples, which cannot be drawn. Repair what made the timeline."
-            )
         values = {"amplitude": np.abs(b1_hz), "phase": canvas.phase_deg(b1_hz)}
         values |= {name: gradient[:, axis] for axis, name in enumerate(_AXIS_COLOURS)}
         for name, samples in values.items():

@@ -9,7 +9,7 @@ kept (pathways.py); branches that share their future are added up.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -155,6 +155,12 @@ def prepare(
     )
 
 
+def without_relaxation(shot: PreparedShot) -> PreparedShot:
+    """Return the same shot without relaxation during its pulses."""
+    pulses = tuple(replace(pulse, relaxing=None) for pulse in shot.pulses)
+    return replace(shot, pulses=pulses, relaxed_s=0.0)
+
+
 def _all_pathways(shots: Sequence[Timeline], model: GroupModel) -> tuple[Pathway, ...]:
     """Return the refocused pathways through every coherence order of the group, or through -1, 0, 1 if too many."""
     highest = int(model.order.max())
@@ -165,14 +171,14 @@ def _all_pathways(shots: Sequence[Timeline], model: GroupModel) -> tuple[Pathway
 def play(
     shot: PreparedShot,
     *,
-    replace: Mapping[int, Tensor] | None = None,
+    replaced: Mapping[int, Tensor] | None = None,
     delays_s: Sequence[float | Tensor] | None = None,
 ) -> Tensor:
     """Return the density matrix at time zero, order -1 part, in the eigenbasis.
 
     Args:
         shot: From `prepare`.
-        replace: Other propagators, shape (E, 1, d, d), for pulses by their index: the variable of a design.
+        replaced: Other propagators, shape (E, 1, d, d), for pulses by their index: the variable of a design.
         delays_s: Other free delays after each pulse, s (numbers or tensors).
 
     Returns:
@@ -186,17 +192,17 @@ def play(
     )
     states: dict[_Future, Tensor] = {start: model.initial_state.expand(shot.members.size, -1, -1)}
     for index, pulse in enumerate(shot.pulses):
-        if replace and index in replace:
-            pulse = PreparedPulse(propagator=replace[index], position_weight=1.0)
-        phase = _free_phase(model, shot.members, delays[index])
-        states = {future: rho * phase for future, rho in _branch(states, pulse, model.order).items()}
+        if replaced and index in replaced:
+            pulse = PreparedPulse(propagator=replaced[index], position_weight=1.0)
+        phase = free_phase(model, shot.members, delays[index])
+        states = {future: rho * phase for future, rho in branch(states, pulse, model.order).items()}
     return sum(
         (rho * weight for future, rho in states.items() for _, weight in future),
         torch.zeros_like(model.initial_state).expand(shot.members.size, -1, -1),
     )
 
 
-def _branch(states: dict[_Future, Tensor], pulse: PreparedPulse, order: Tensor) -> dict[_Future, Tensor]:
+def branch(states: dict[_Future, Tensor], pulse: PreparedPulse, order: Tensor) -> dict[_Future, Tensor]:
     """Apply a pulse to every branch and split the result by the orders its pathways go on with."""
     result: dict[_Future, Tensor] = {}
     for future, rho in states.items():
@@ -208,7 +214,7 @@ def _branch(states: dict[_Future, Tensor], pulse: PreparedPulse, order: Tensor) 
     return result
 
 
-def _free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) -> Tensor:
+def free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) -> Tensor:
     """Return exp(-i (E_i - E_j + 2 pi b0 (m_i - m_j)) t), shape (E, d, d)."""
     frequency = (model.energy_rad_per_s[:, None] - model.energy_rad_per_s[None, :]) + 2 * math.pi * members.offset_hz[
         :, None, None

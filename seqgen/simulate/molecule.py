@@ -1,13 +1,17 @@
 """Whole molecules through a shot: lines at the echo."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from seqgen.simulate.acquire import Lines, concatenate, lines
 from seqgen.simulate.ensemble import Ensemble
-from seqgen.simulate.localise import DEFAULT_POSITIONS_PER_SLICE, play, prepare
+from seqgen.simulate.localise import DEFAULT_POSITIONS_PER_SLICE, play, prepare, without_relaxation
+from seqgen.simulate.pathways import principal_echo
 from seqgen.simulate.propagate import RESULT_J_STEP_S
+from seqgen.simulate.relaxation import equal_for_all
 from seqgen.spin.hamiltonian import molecule_models
-from seqgen.spin.system import SpinSystem
+from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
 
 
@@ -49,3 +53,64 @@ def molecule_lines(
         )
         parts.append(lines(play(shot), model))
     return concatenate(parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RelaxationEffect:
+    """What it changes to let every spin relax while long pulses play, instead of T2 over the whole echo time."""
+
+    over_te: Lines
+    """Lines with exp(-TE/T2): every state decays as transverse magnetisation does."""
+    in_pulses: Lines
+    """Lines with T1 and T2 of every spin during pulses of `localise.RELAXING_FROM_S` and more, T2 over all other TE."""
+    relaxing_s: float
+    """Total duration of those pulses, s; 0: there is none, and both are equal."""
+
+    @property
+    def difference(self) -> float:
+        """Root of the summed squares of the lines' differences, relative to that of the lines with T2 over TE."""
+        change = (self.in_pulses.amplitude - self.over_te.amplitude).norm()
+        return float(change / self.over_te.amplitude.norm())
+
+    @property
+    def signal_ratio(self) -> float:
+        """Size of all lines (root of summed squares) with relaxation in pulses over that with T2 over TE."""
+        return float(self.in_pulses.amplitude.norm() / self.over_te.amplitude.norm())
+
+
+def relaxation_effect(
+    shots: Sequence[Timeline],
+    system: SpinSystem,
+    relaxation: Relaxation,
+    *,
+    spectrometer_frequency_hz: float,
+    reference_ppm: float,
+    members: Ensemble | None = None,
+    positions_per_slice: int = DEFAULT_POSITIONS_PER_SLICE,
+) -> RelaxationEffect:
+    """Return the lines of a molecule at the echo with both treatments of relaxation; arguments as `molecule_lines`.
+
+    Args:
+        shots: The shots of one phase cycle.
+        system: The molecule; every proton stays a spin 1/2 of its own.
+        relaxation: T1 and T2 of all its spins.
+        spectrometer_frequency_hz: Spectrometer frequency, Hz.
+        reference_ppm: Chemical shift at that frequency, ppm.
+        members: Ensemble; default one member on resonance at nominal B1.
+        positions_per_slice: Positions per slice thickness.
+    """
+    te_s = principal_echo(shots).te_s
+    over_te, in_pulses, relaxing_s = [], [], 0.0
+    for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm, total_spins=False):
+        shot = prepare(
+            shots,
+            model,
+            members,
+            positions_per_slice=positions_per_slice,
+            relaxation=equal_for_all(relaxation, model.group.n_spins),
+        )
+        relaxing_s = shot.relaxed_s
+        over_te.append(lines(play(without_relaxation(shot)) * math.exp(-te_s / relaxation.t2_s), model))
+        rest_s = te_s - relaxing_s
+        in_pulses.append(lines(play(shot) * math.exp(-rest_s / relaxation.t2_s), model))
+    return RelaxationEffect(over_te=concatenate(over_te), in_pulses=concatenate(in_pulses), relaxing_s=relaxing_s)

@@ -62,7 +62,12 @@ class GroupModel:
 
 
 def molecule_models(
-    system: SpinSystem, spectrometer_frequency_hz: float, reference_ppm: float, *, pseudo_spins: PseudoSpins = "secular"
+    system: SpinSystem,
+    spectrometer_frequency_hz: float,
+    reference_ppm: float,
+    *,
+    pseudo_spins: PseudoSpins = "secular",
+    total_spins: bool = True,
 ) -> tuple[GroupModel, ...]:
     """Return the models whose signals add up to that of a molecule, each as small as exactness allows.
 
@@ -71,9 +76,12 @@ def molecule_models(
         spectrometer_frequency_hz: Spectrometer frequency f0, Hz.
         reference_ppm: Chemical shift at f0, ppm.
         pseudo_spins: See `PseudoSpins`; "fid_a" reduces nothing.
+        total_spins: See `reduced_groups`.
     """
     groups = [
-        part for group in system.groups for part in (reduced_groups(group) if pseudo_spins == "secular" else (group,))
+        part
+        for group in system.groups
+        for part in (reduced_groups(group, total_spins=total_spins) if pseudo_spins == "secular" else (group,))
     ]
     return tuple(
         group_model(group, spectrometer_frequency_hz, reference_ppm, pseudo_spins=pseudo_spins) for group in groups

@@ -21,18 +21,17 @@ from dataclasses import replace
 from seqgen.spin.system import QUANTUM_NUMBER, SpinGroup
 
 
-def reduced_groups(group: SpinGroup) -> tuple[SpinGroup, ...]:
+def reduced_groups(group: SpinGroup, *, total_spins: bool = True) -> tuple[SpinGroup, ...]:
     """Return smaller groups whose signals add up to that of `group`; multipliers carry the weights.
 
     A group without heteronuclei, equivalent protons or loose spins comes back alone, unchanged.
+
+    Args:
+        group: The group.
+        total_spins: Replace equivalent protons by their total spins; False keeps every proton a spin 1/2.
     """
-    parts = [
-        final
-        for protons in _without_heteronuclei(group)
-        for connected in _connected(protons)
-        for final in _with_total_spins(connected)
-    ]
-    return tuple(parts)
+    parts = [part for protons in _without_heteronuclei(group) for part in _connected(protons)]
+    return tuple(final for part in parts for final in (_with_total_spins(part) if total_spins else [part]))
 
 
 def _without_heteronuclei(group: SpinGroup) -> list[SpinGroup]:

@@ -89,6 +89,12 @@ def test_gaussian_has_its_flip_angle_and_cutoff():
     assert b1[0] / b1.max() == pytest.approx(0.05 ** ((1 - 1 / n) ** 2 - (1 / n) ** 2), rel=1e-9)
 
 
+@pytest.mark.parametrize("dwell_s", [3e-4, 1.0001e-4, 0.05])
+def test_a_gaussian_is_a_whole_number_of_samples(dwell_s):
+    with pytest.raises(InputError, match=r"duration 0\.02 s must be a whole number of samples of .* Change"):
+        gaussian_pulse(flip_angle_rad=1.0, duration_s=20e-3, dwell_s=dwell_s, name="gauss")
+
+
 def test_gaussian_excites_like_its_fourier_transform():
     """Small flip: |M+| is flip times |FT of the shape|, a Gaussian of sigma_f = 1 / (2 pi sigma_t)."""
     pulse = gaussian_pulse(flip_angle_rad=0.02, duration_s=20e-3, dwell_s=1e-4, name="gauss", cutoff=1e-5)

@@ -72,3 +72,15 @@ def test_a_waveform_of_the_wrong_kind_is_refused(b1_hz):
 def test_a_waveform_with_holes_is_refused(value):
     with pytest.raises(InputError, match="NaN or infinite"):
         RFPulse(b1_hz=torch.tensor([1, value], dtype=torch.complex128), dwell_s=1e-5)
+
+
+@pytest.mark.parametrize("dwell_s", [0.0, -1e-5, math.nan, math.inf])
+def test_a_sample_has_a_duration(dwell_s):
+    with pytest.raises(InputError, match=r"Pulse 'bad': dwell_s must be positive and finite, but is .*\. Give"):
+        RFPulse(b1_hz=torch.ones(4, dtype=torch.complex128), dwell_s=dwell_s, name="bad")
+
+
+@pytest.mark.parametrize("raster_s", [0.0, -1e-6, math.nan, math.inf])
+def test_a_raster_is_positive(raster_s):
+    with pytest.raises(InputError, match="RF raster must be positive and finite"):
+        hold(ramp(), raster_s)

@@ -162,11 +162,6 @@ def test_wrong_echo_times_are_refused(timeline):
         sequence_diagram(silent, echo_times={"TE": 0.03})
 
 
-def test_samples_that_are_not_finite_are_refused():
-    with pytest.raises(InputError, match=r"interval at 100\.000 ms holds NaN"):
-        sequence_diagram(Timeline(intervals=(delay(0.1), rf([1.0, float("nan")], 1e-5, "excitation"))))
-
-
 def test_timeline_without_pulses_is_drawn_whole():
     figure = sequence_diagram(Timeline(intervals=(delay(0.1), readout())))
     figure.draw_without_rendering()

@@ -123,7 +123,7 @@ def test_gradients_of_the_whole_ensemble_through_filters_and_averages():
 
     def loss(b1_hz):
         u = pulse_propagator(model, b1_hz, 1e-3, offset_hz=members.offset_hz, b1_scale=members.b1_scale, j_step_s=1e-3)
-        rho = play(shot, replace={2: (vectors.mT @ u @ vectors)[:, None]})
+        rho = play(shot, replaced={2: (vectors.mT @ u @ vectors)[:, None]})
         values = spectrum(lines(rho, model), axis, fwhm_lorentz_hz=5.0, members=members)
         return members.mean(values.real**2 + values.imag**2).sum()
 

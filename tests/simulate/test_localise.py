@@ -11,9 +11,9 @@ from timelines import X, Y, Z, hard_press, lobe, readout, selective
 from seqgen.errors import InputError
 from seqgen.pulse.shapes import slr_pulse
 from seqgen.simulate.acquire import fid, lines
+from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.pathways import refocused_pathways
-from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.slices import slice_of
 from seqgen.spin.hamiltonian import group_model
 from seqgen.timeline import Timeline, delay
@@ -206,9 +206,9 @@ def test_a_propagator_can_be_replaced():
     model = model_of([-40.0, 25.0], {(0, 1): 9.0})
     with_pulse = prepare([hard_press(edit=(60, 0.2))], model)
     nothing = torch.eye(4, dtype=torch.complex128)[None, None]
-    found = play(with_pulse, replace={2: nothing})
+    found = play(with_pulse, replaced={2: nothing})
     torch.testing.assert_close(found, play(prepare([hard_press()], model)), rtol=0, atol=1e-9)
-    same = play(with_pulse, replace={2: with_pulse.pulses[2].propagator})
+    same = play(with_pulse, replaced={2: with_pulse.pulses[2].propagator})
     torch.testing.assert_close(same, play(with_pulse), rtol=0, atol=0)
 
 

@@ -3,9 +3,9 @@ from systems import FREQUENCY_HZ, REFERENCE_PPM, group_at_hz
 from timelines import hard_press
 
 from seqgen.simulate.acquire import fid, lines
+from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.molecule import molecule_lines
-from seqgen.simulate.ensemble import ensemble
 from seqgen.spin.hamiltonian import group_model
 from seqgen.spin.system import SpinSystem
 

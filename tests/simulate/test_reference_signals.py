@@ -1,6 +1,5 @@
 """Signals of FID-A, FSL-MRS and an exact NumPy run for the same work (shared/data/reference/README.md)."""
 
-import itertools
 import json
 import math
 

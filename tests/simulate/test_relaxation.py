@@ -12,10 +12,11 @@ from timelines import hard_press, readout
 from seqgen.errors import InputError
 from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.localise import play, prepare
+from seqgen.simulate.molecule import relaxation_effect
 from seqgen.simulate.relaxation import SpinRelaxation, equal_for_all, n_pieces, relax
 from seqgen.simulate.slices import relaxing_pulse
 from seqgen.spin.hamiltonian import group_model
-from seqgen.spin.system import Relaxation
+from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Interval, Timeline, delay, ideal_pulse
 
 TIMES = SpinRelaxation(t1_s=(0.9, 0.05), t2_s=(0.03, 0.02))
@@ -157,6 +158,30 @@ def test_long_pulses_alone_relax_and_their_time_is_told():
     torch.testing.assert_close(play(slow), play(plain), rtol=0, atol=1e-7)
     assert float(play(fast).norm()) < 0.9 * float(play(plain).norm())
     assert prepare([hard_press()], model, relaxation=TIMES).relaxed_s == 0.0
+
+
+SYSTEM = SpinSystem(name="pair", groups=(group_at_hz(OFFSETS_HZ, {(0, 1): J_HZ}),))
+
+
+def effect_of(shot, relaxation):
+    return relaxation_effect(
+        [shot], SYSTEM, relaxation, spectrometer_frequency_hz=FREQUENCY_HZ, reference_ppm=REFERENCE_PPM
+    )
+
+
+def test_the_effect_of_relaxation_in_pulses():
+    long_t1 = effect_of(edited_shot(), Relaxation(t1_s=1.2, t2_s=0.1))
+    assert long_t1.relaxing_s == pytest.approx(0.02)
+    # What the pulse stores along z, or keeps there, decays with T1: more is left than exp(-TE/T2) leaves.
+    assert 1.0 < long_t1.signal_ratio < math.exp(0.02 / 0.1)
+    assert long_t1.difference >= long_t1.signal_ratio - 1
+    equal = effect_of(edited_shot(), Relaxation(t1_s=1e5, t2_s=1e5))
+    assert equal.difference < 1e-6
+
+
+def test_there_is_no_effect_without_long_pulses():
+    assert effect_of(hard_press(), Relaxation(t1_s=1.2, t2_s=0.1)).difference == 0.0
+    assert effect_of(hard_press(), Relaxation(t1_s=1.2, t2_s=0.1)).relaxing_s == 0.0
 
 
 def test_gradients_pass_through_relaxation():
