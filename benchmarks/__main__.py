@@ -1,163 +1,163 @@
-"""`python -m benchmarks`: one epoch (value and gradient) of a 200-step, 20 ms pulse for Glu and Gln, ours and naive.
+"""`python -m benchmarks`: speed, memory and error of the spin engine beside the naive way and other simulators.
 
-The naive way is PyTorch as anyone would write it: complex128, matrix_exp of the full Hamiltonian at every step,
-rho -> U rho U^H, autograd. Both compute the line amplitudes of the FID from the eigenvectors of the free Hamiltonian.
-Printed: time, ratio, peak memory over what was there before, and our error against the naive way's exact steps.
+1. One epoch of a 200-step, 20 ms pulse for Glu and Gln: the engine and naive PyTorch, one point and 5 x 5 members.
+2. The same epoch on MRSandbox (torch), one point.   3. A GRAPE evaluation on qutip-qtrl.   (both: extra "peers")
+4. Localised PRESS: Glu at 41 x 41 positions, 20 metabolites at 16 x 16.
+5. The kernel against this machine's matrix-product rate; cost against spins, members and RF samples.
+6. The same code on a GPU, where there is one.
+All on one thread. Times are CPU times of this process, ways taken in turns, the median counts; memory is the rise of
+the process's peak over what it was before; errors are relative to the largest value and against exact steps.
 """
 
 import argparse
+import importlib.util
 import json
-import math
-import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from seqgen.library import spin_system
-from seqgen.simulate.acquire import lines
-from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
-from seqgen.spin.hamiltonian import GroupModel, group_model
-from seqgen.spin.operators import spin_operator, total_operator
+from benchmarks import epoch, gpu, localised, scaling
+from benchmarks.measure import cpu_seconds, largest_error, machine, peak_mb, side_by_side
+from benchmarks.peers import measure_fairly
 
-N_STEPS, DURATION_S, CARRIER_PPM, F0_HZ = 200, 0.02, 2.35, 123.25e6
+GOALS = {
+    "naive_ratio_1": ">= 8",
+    "naive_ratio_25_c128": ">= 30, goal 60",
+    "naive_ratio_25_c64": ">= 50, goal 100",
+    "naive_memory_ratio_25": ">= 20",
+    "time_ratio_20000_200": "<= 3",
+    "mrsandbox_ratio": ">= 3",
+    "qutip_ratio": ">= 3",
+    "w2_glu_41_s": "< 0.09",
+    "basis20_16_s": "< 2.5",
+    "gemm_fraction": "aim 0.7",
+}
 
-
-def models() -> list[GroupModel]:
-    """Return the five-spin groups of Glu and Gln."""
-    return [group_model(spin_system(name).groups[0], F0_HZ, CARRIER_PPM) for name in ("Glu", "Gln")]
-
-
-def pulse() -> torch.Tensor:
-    """Return a smooth random pulse of about 300 Hz peak, complex128, shape (N_STEPS,)."""
-    generator = torch.Generator().manual_seed(1)
-    knots = torch.randn(2, 1, 21, generator=generator, dtype=torch.float64)
-    x, y = torch.nn.functional.interpolate(knots, size=N_STEPS, mode="linear", align_corners=True)[:, 0]
-    return torch.complex(x, y) * 150
+Report = dict[str, Any]
 
 
-def members(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return field offsets (Hz) and B1 scales of n members: one point, or a square grid."""
-    side = round(math.sqrt(n))
-    if side == 1:
-        return torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    b0, b1 = torch.meshgrid(
-        torch.linspace(-10, 10, side, dtype=torch.float64),
-        torch.linspace(0.8, 1.2, side, dtype=torch.float64),
-        indexing="ij",
+def naive(quick: bool) -> Report:
+    """Return item 1."""
+    groups, b1_hz = epoch.models(), epoch.pulse()
+    report: Report = {}
+    ways = {n: (epoch.our_epoch(groups, n=n), epoch.naive_epoch(groups, n=n)) for n in (1, 25)}
+    for name, n, n_samples in (("ours_peak_mb_25", 25, 200), ("peak_mb_200", 1, 200), ("peak_mb_20000", 1, 20000)):
+        report[name] = peak_mb_of_ours(n, n_samples)
+    ways[1][0](b1_hz)  # what is computed once and kept
+    report["naive_peak_mb_25"], (seconds, exact) = peak_mb(lambda: cpu_seconds(lambda: ways[25][1](b1_hz)))
+    if report["ours_peak_mb_25"] is not None:
+        report["naive_memory_ratio_25"] = report["naive_peak_mb_25"] / report["ours_peak_mb_25"]
+    naive_25 = [seconds] + [cpu_seconds(lambda: ways[25][1](b1_hz))[0] for _ in range(0 if quick else 2)]
+    report["naive_25_s"] = sorted(naive_25)[len(naive_25) // 2]
+    single = b1_hz.to(torch.complex64)
+    ours = side_by_side(
+        {"ours_25_c128_s": lambda _: ways[25][0](b1_hz), "ours_25_c64_s": lambda _: ways[25][0](single)}, repeats=5
     )
-    return b0.reshape(-1), b1.reshape(-1)
+    one = {"ours_1_s": lambda _: ways[1][0](b1_hz), "naive_1_s": lambda _: ways[1][1](b1_hz)}
+    report |= ours | side_by_side(one, repeats=3 if quick else 7)
+    report["naive_ratio_1"] = report["naive_1_s"] / report["ours_1_s"]
+    for kind in ("c128", "c64"):
+        report[f"naive_ratio_25_{kind}"] = report["naive_25_s"] / report[f"ours_25_{kind}_s"]
+    for name, found, expected in (
+        ("1", ways[1][0](b1_hz), ways[1][1](b1_hz)),
+        ("25_c128", ways[25][0](b1_hz), exact),
+        ("25_c64", ways[25][0](single), exact),
+    ):
+        report[f"error_{name}"] = largest_error(found[0], expected[0])
+        report[f"gradient_error_{name}"] = largest_error(found[1], expected[1])
+    waveforms = {n: epoch.pulse(n) for n in (200, 2000, 20000)}
+    by_samples = {f"ours_1_{n}_samples_s": partial(_again, ways[1][0], b1) for n, b1 in waveforms.items()}
+    report |= side_by_side(by_samples, repeats=5)
+    report["time_ratio_20000_200"] = report["ours_1_20000_samples_s"] / report["ours_1_200_samples_s"]
+    return report
 
 
-def start_state(model: GroupModel) -> torch.Tensor:
-    """Return sum Ix in the product basis."""
-    return total_operator(model.group.n_spins, "x")
+def _again(way: epoch.Epoch, b1_hz: torch.Tensor, _turn: int) -> object:
+    """Run a way once more, whatever turn it is."""
+    return way(b1_hz)
 
 
-def amplitudes(model: GroupModel, u: torch.Tensor) -> torch.Tensor:
-    """Return line amplitudes after U on sum Ix."""
-    vectors = model.eigenvectors.to(u.dtype)
-    rho = vectors.mT @ (u @ start_state(model) @ u.mH) @ vectors
-    return lines(rho, model).amplitude
-
-
-def ours(b1_hz: torch.Tensor, n: int) -> list[torch.Tensor]:
-    """Return line amplitudes by the engine."""
-    b0, b1 = members(n)
-    return [
-        amplitudes(
-            model,
-            pulse_propagator(model, b1[:, None] * b1_hz, DURATION_S / N_STEPS, offset_hz=b0, j_step_s=DESIGN_J_STEP_S),
-        )
-        for model in models()
-    ]
-
-
-def naive(b1_hz: torch.Tensor, n: int) -> list[torch.Tensor]:
-    """Return line amplitudes by matrix_exp of the full Hamiltonian at every step."""
-    b0, b1 = members(n)
-    result = []
-    for model in models():
-        count = model.group.n_spins
-        fx, fy, fz = (total_operator(count, axis) for axis in "xyz")
-        h0 = model.coupling_rad_per_s.to(torch.complex128)
-        for k in range(count):
-            h0 = h0 + 2 * math.pi * model.offset_hz[k] * spin_operator(count, k, "z")
-        h0 = h0 + 2 * math.pi * b0[:, None, None] * fz
-        rho = start_state(model).expand(n, -1, -1)
-        for step in range(N_STEPS):
-            amplitude = (b1 * b1_hz[step])[:, None, None]
-            h = h0 + 2 * math.pi * (amplitude.real * fx + amplitude.imag * fy)
-            u = torch.linalg.matrix_exp(-1j * h * (DURATION_S / N_STEPS))
-            rho = u @ rho @ u.mH
-        vectors = model.eigenvectors.to(rho.dtype)
-        result.append(lines(vectors.mT @ rho @ vectors, model).amplitude)
-    return result
-
-
-def epoch(way: Callable[[torch.Tensor, int], list[torch.Tensor]], n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (all line amplitudes, gradient of a loss of them) of one epoch."""
-    b1_hz = pulse().requires_grad_()
-    found = torch.cat(way(b1_hz, n), -1)
-    weights = torch.linspace(0, 1, found.shape[-1], dtype=torch.float64)
-    ((found.real**2 + found.imag**2) * weights).sum().backward()
-    assert b1_hz.grad is not None
-    return found.detach(), b1_hz.grad
-
-
-def measure(name: str, n: int, repeats: int) -> dict[str, float]:
-    """Return seconds per epoch and peak memory over the imported libraries, in MB; run in a process of its own."""
-    torch.set_num_threads(1)
-    way = {"ours": ours, "naive": naive}[name]
-    before = memory_kb("VmRSS")
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        epoch(way, n)
-        times.append(time.perf_counter() - start)
-    return {"seconds": min(times), "peak_mb": (memory_kb("VmHWM") - before) / 1024}
-
-
-def memory_kb(key: str) -> int:
-    """Return a figure of this process from the Linux kernel: VmRSS (memory now) or VmHWM (its peak), kB."""
-    lines_of_status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines_of_status if line.startswith(key + ":"))
-
-
-def in_own_process(name: str, n: int, repeats: int) -> dict[str, float]:
-    """Return `measure` from a fresh process, so that peak memories do not mix."""
-    code = f"import json; from benchmarks.__main__ import measure; print(json.dumps(measure({name!r}, {n}, {repeats})))"
+def peak_mb_of_ours(n: int, n_samples: int) -> float | None:
+    """Return how far the engine's epoch raises the memory of a fresh process that has imported and warmed up all."""
+    code = (
+        "import json, torch; torch.set_num_threads(1); from benchmarks import epoch, scaling; "
+        "from benchmarks.measure import peak_mb; epoch.our_epoch([scaling.chain(2)])(epoch.pulse(20)); "
+        f"run = lambda: epoch.our_epoch(epoch.models(), n={n})(epoch.pulse({n_samples})); "
+        "print(json.dumps(peak_mb(run)[0]))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout)
+    result: float | None = json.loads(done.stdout)
     return result
+
+
+def peers(quick: bool) -> Report:
+    """Return items 2 and 3, from a process of its own (benchmarks/peers.py says why)."""
+    missing = [name for name in ("mrsandbox", "qutip_qtrl") if importlib.util.find_spec(name) is None]
+    if missing:
+        return {
+            "mrsandbox_ratio": None,
+            "qutip_ratio": None,
+            "peers": f"not measured: {', '.join(missing)} not installed (pip install -e '.[peers]')",
+        }
+    report: Report = dict(measure_fairly(3 if quick else 9))
+    report["mrsandbox_ratio"] = report["epoch_mrsandbox_s"] / report["epoch_ours_s"]
+    report["mrsandbox_float32_ratio"] = report["epoch_mrsandbox_float32_s"] / report["epoch_ours_s"]
+    report["qutip_ratio"] = report["grape_qutip_s"] / report["grape_ours_s"]
+    return report
+
+
+def localisation(quick: bool) -> Report:
+    """Return item 4: spin system to FID, everything counted but reading the tables."""
+    found = localised.glutamate()
+    basis = localised.basis()
+    report: Report = side_by_side({"w2_glu_41_s": lambda _: localised.glutamate()}, repeats=3 if quick else 9)
+    report |= side_by_side({"basis20_16_s": lambda _: localised.basis()}, repeats=1 if quick else 3)
+    seconds, exact = cpu_seconds(localised.exact_glutamate)
+    fine = localised.basis(5e-5)
+    report["w2_exact_steps_41_s"] = seconds
+    report["w2_error"] = largest_error(found, exact)
+    report["basis20_error"] = max(largest_error(a, b) for a, b in zip(basis, fine, strict=True))
+    return report
+
+
+def kernel(quick: bool, picture: Path | None) -> Report:
+    """Return item 5."""
+    found = scaling.costs(quick)
+    if picture is not None:
+        scaling.plot(found, picture)
+    report: Report = {"gemm_gflops": scaling.gemm_rate() / 1e9, "gemm_fraction": scaling.gemm_fraction()}
+    return report | {f"cost_{name}_{n}_s": s for name, row in found.items() for n, s in row.items()}
 
 
 def main() -> None:
-    """Run and print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    parser.add_argument("--json", help="also write the numbers to this file")
+    """Run everything and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer repeats and points, under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE, one flat object")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw cost against spins, members and RF samples")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    report: dict[str, float | str] = {"machine": platform.platform(), "torch": torch.__version__}
-    for n, repeats in ((1, 3), (25, 1 if arguments.quick else 2)):
-        values, gradient = epoch(ours, n)
-        exact_values, exact_gradient = epoch(naive, n)
-        error = float((values - exact_values).abs().max() / exact_values.abs().max())
-        gradient_error = float((gradient - exact_gradient).abs().max() / exact_gradient.abs().max())
-        rows = {name: in_own_process(name, n, repeats) for name in ("ours", "naive")}
-        ratio = rows["naive"]["seconds"] / rows["ours"]["seconds"]
-        report |= {f"naive_ratio_{n}": ratio, f"error_{n}": error, f"gradient_error_{n}": gradient_error}
-        report |= {f"{name}_{n}_{key}": value for name, row in rows.items() for key, value in row.items()}
-        print(f"{n} member(s), Glu and Gln, {N_STEPS} steps of {DURATION_S / N_STEPS * 1e6:.0f} us, one thread:")
-        for name, row in rows.items():
-            print(f"  {name:6} {row['seconds']:8.3f} s  {row['peak_mb']:8.0f} MB")
-        print(f"  ratio {ratio:.1f}; largest error of amplitudes {error:.1e}, of the gradient {gradient_error:.1e}")
+    report: Report = dict(machine())
+    parts = (
+        ("1. beside the naive way", lambda: naive(arguments.quick)),
+        ("2., 3. beside MRSandbox and QuTiP", lambda: peers(arguments.quick)),
+        ("4. localised PRESS", lambda: localisation(arguments.quick)),
+        ("5. the kernel", lambda: kernel(arguments.quick, arguments.plot)),
+        ("6. on a GPU", lambda: gpu.compare(arguments.quick)),
+    )
+    for title, part in parts:
+        print(title, flush=True)
+        found = part()
+        report |= found
+        for name, value in found.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            print(f"  {name:34} {shown}{f'   ({GOALS[name]})' if name in GOALS else ''}", flush=True)
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=2), encoding="utf-8")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

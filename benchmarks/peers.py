@@ -17,79 +17,38 @@ import contextlib
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqgen.library import spin_system
-from seqgen.simulate.acquire import lines
+from benchmarks.epoch import (
+    DURATION_S,
+    F0_HZ,
+    N_STEPS,
+    Epoch,
+    models,
+    our_epoch,
+    pulse,
+    value_and_gradient,
+)
+from benchmarks.measure import side_by_side
 from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
-from seqgen.spin.hamiltonian import GroupModel, group_model
-from seqgen.spin.operators import total_operator
+from seqgen.spin.hamiltonian import GroupModel
 
-N_STEPS, DURATION_S, CARRIER_PPM, F0_HZ = 200, 0.02, 2.35, 123.25e6
 PROTON_MHZ_PER_T = 42.5774785
 """Any value serves: MRSandbox gets the field that makes F0_HZ of it."""
 
-Epoch = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From a waveform in Hz, complex128, shape (T,), to (line amplitudes, gradient of the loss)."""
 Evaluation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """From controls in Hz, shape (T, 2), to (fidelity |Tr(U_target^H U)| / d, its gradient of shape (T, 2))."""
 
 
-def models() -> list[GroupModel]:
-    """Return the five-spin groups of Glu and Gln."""
-    return [group_model(spin_system(name).groups[0], F0_HZ, CARRIER_PPM) for name in ("Glu", "Gln")]
-
-
-def pulse(n_steps: int = N_STEPS) -> Tensor:
-    """Return a smooth random pulse of about 300 Hz peak, complex128, shape (n_steps,)."""
-    generator = torch.Generator().manual_seed(1)
-    knots = torch.randn(2, 1, 21, generator=generator, dtype=torch.float64)
-    x, y = torch.nn.functional.interpolate(knots, size=n_steps, mode="linear", align_corners=True)[:, 0]
-    return torch.complex(x, y) * 150
-
-
-def loss(amplitudes: Tensor) -> Tensor:
-    """Return sum_l w_l |a_l|^2 over all lines, w from 0 to 1: real, smooth, every line counts differently."""
-    weights = torch.linspace(0, 1, amplitudes.shape[-1], dtype=torch.float64)
-    return ((amplitudes.real**2 + amplitudes.imag**2) * weights).sum()
-
-
-def value_and_gradient(way: Callable[[Tensor], Tensor], b1_hz: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (line amplitudes, gradient of the loss with respect to the waveform as torch defines it)."""
-    b1_hz = b1_hz.detach().clone().requires_grad_()
-    amplitudes = way(b1_hz)
-    (gradient,) = torch.autograd.grad(loss(amplitudes), b1_hz)
-    return amplitudes.detach(), gradient
-
-
 # Value and gradient of line amplitudes.
-
-
-def our_epoch(groups: Sequence[GroupModel], duration_s: float = DURATION_S, *, j_step_s: float) -> Epoch:
-    """Return the engine's epoch: sum Ix, the pulse, the amplitudes of all lines, their loss, its gradient."""
-
-    def amplitudes(b1_hz: Tensor) -> Tensor:
-        dwell_s, parts = duration_s / b1_hz.shape[-1], []
-        for model in groups:
-            u = pulse_propagator(
-                model, b1_hz[None], dwell_s, offset_hz=torch.zeros(1, dtype=torch.float64), j_step_s=j_step_s
-            )[0]
-            vectors = model.eigenvectors.to(u.dtype)
-            rho = vectors.mT @ (u @ total_operator(model.group.n_spins, "x") @ u.mH) @ vectors
-            parts.append(lines(rho, model).amplitude)
-        return torch.cat(parts)
-
-    return lambda b1_hz: value_and_gradient(amplitudes, b1_hz)
 
 
 def keras_on_torch() -> None:
@@ -202,7 +161,7 @@ def mrsandbox_epoch(
 
     def amplitudes(b1_hz: Tensor) -> Tensor:
         sequence = Sequence(Pulse(90.0, 90.0), mrsandbox_pulse(b1_hz, duration_s))
-        return engine.lines(sequence, *systems)[1][taken].to(torch.complex128)
+        return engine.lines(sequence, *systems)[1][taken].to(torch.complex128)[None]
 
     def run(b1_hz: Tensor) -> tuple[Tensor, Tensor]:
         with mrsandbox_precision(precision):
@@ -311,22 +270,6 @@ def fair_environment() -> dict[str, str]:
         key: value for key, value in os.environ.items() if key not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     }
     return environment | {key: "1" for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-
-def side_by_side(ways: Mapping[str, Callable[[int], object]], *, repeats: int = 7) -> dict[str, float]:
-    """Return the median time of each way in s, measured in turns after one call of each that does not count.
-
-    CPU time of the process: on one thread that is the time elapsed, less what other processes took. Turns spread
-    whatever else the machine does over all ways. A way gets the number of its turn, so that it can change its input:
-    QuTiP returns what it has cached if the amplitudes are those of the last call.
-    """
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            start = time.process_time()
-            way(turn)
-            times[name].append(time.process_time() - start)
-    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
 
 
 def measure(repeats: int = 7) -> dict[str, float]:

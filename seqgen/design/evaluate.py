@@ -16,7 +16,7 @@ from seqgen.model.information import complex_columns
 from seqgen.model.lineshape import lorentz_response
 from seqgen.simulate.acquire import concatenate, pulse_acquire_lines
 from seqgen.simulate.ensemble import ensemble
-from seqgen.simulate.propagate import DESIGN_J_STEP_S
+from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
 
@@ -123,7 +123,7 @@ def evaluator(
     spectrometer_frequency_hz: float,
     reference_ppm: float,
     positions_per_slice: int = 8,
-    j_step_s: float = DESIGN_J_STEP_S,
+    j_step_s: float = RESULT_J_STEP_S,
 ) -> Evaluator:
     """Prepare a design problem on a template timeline (see `echo_model`).
 
@@ -135,7 +135,7 @@ def evaluator(
         spectrometer_frequency_hz: Spectrometer frequency, Hz.
         reference_ppm: Shift of water, where the spectrometer stands, ppm.
         positions_per_slice: Positions of the selective pulses.
-        j_step_s: J step.
+        j_step_s: J step of the editing pulse.
 
     Raises:
         InputError: If target or an interferer is missing from `systems`.

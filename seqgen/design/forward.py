@@ -12,7 +12,7 @@ from seqgen.simulate.acquire import Lines, concatenate, lines
 from seqgen.simulate.ensemble import Ensemble
 from seqgen.simulate.localise import PreparedShot, play, prepare
 from seqgen.simulate.pathways import principal_echo
-from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
+from seqgen.simulate.propagate import RESULT_J_STEP_S, pulse_propagator
 from seqgen.spin.hamiltonian import GroupModel, molecule_models
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
@@ -112,7 +112,7 @@ def echo_model(
     spectrometer_frequency_hz: float,
     reference_ppm: float,
     positions_per_slice: int,
-    j_step_s: float = DESIGN_J_STEP_S,
+    j_step_s: float = RESULT_J_STEP_S,
 ) -> EchoModel:
     """Prepare a PRESS timeline, plain or with a stand-in editing pulse, for design.
 
@@ -124,7 +124,7 @@ def echo_model(
         spectrometer_frequency_hz: Spectrometer frequency, Hz.
         reference_ppm: Chemical shift at that frequency (water), ppm.
         positions_per_slice: See `prepare`.
-        j_step_s: J step of all pulses.
+        j_step_s: J step of the editing pulse; the others, computed once, have that of results.
 
     Raises:
         InputError: If the timeline is not a PRESS of three pulses, or four with the editing pulse third.
@@ -148,7 +148,6 @@ def echo_model(
                 model,
                 members,
                 positions_per_slice=positions_per_slice,
-                j_step_s=j_step_s,
             )
             for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm)
         )

@@ -121,9 +121,9 @@ class States:
         if effect.relaxing_s == 0:
             return "Relaxation during pulses: no pulse after the excitation is long enough to count; T2 over TE."
         return (
-            f"Relaxation: with T1 and T2 of every spin during {effect.relaxing_s * 1e3:g} ms of long pulses, instead of T2 "
-            f"over all of TE, the lines of {self.metabolite} are {effect.signal_ratio:.3f} times as large and differ by "
-            f"{effect.difference:.1%} (root of summed squares)."
+            f"Relaxation: with T1 and T2 of every spin during {effect.relaxing_s * 1e3:g} ms of long pulses, instead\n"
+            f"of T2 over all of TE, the lines of {self.metabolite} are {effect.signal_ratio:.3f} times as large and "
+            f"differ by {effect.difference:.1%}\n(root of summed squares)."
         )
 
     def to_json(self) -> dict[str, Any]:

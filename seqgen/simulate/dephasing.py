@@ -23,7 +23,7 @@ nothing at all; what is left comes from the sample's edges, about 1 / (2 pi K) p
 
 Sources: Bodenhausen, Kogler, Ernst, J Magn Reson 58:370 (1984), doi:10.1016/0022-2364(84)90142-2 (pathways); Zhang, An,
 Shen, Med Phys 44:4169 (2017), doi:10.1002/mp.12375 (factorised average); Bakhvalov, Vasil'eva, USSR Comput Math Math
-Phys 8:241 (1968), doi:10.1016/0041-5553(68)90016-5 (Legendre rule for oscillating integrands).
+Phys 8:241 (1968) (Legendre rule for oscillating integrands).
 """
 
 import cmath

@@ -20,7 +20,7 @@ from seqgen.simulate.ensemble import Ensemble, ensemble
 from seqgen.simulate.pathways import Pathway, principal_echo, refocused_pathways
 from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.simulate.relaxation import RelaxingPulse, SpinRelaxation
-from seqgen.simulate.slices import pulse_over_positions, relaxing_pulse, slice_of
+from seqgen.simulate.slices import pulse_over_positions, relaxing_pulse, slice_gradient
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval, Timeline
 
@@ -224,9 +224,9 @@ def free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) ->
 
 def _require_separate_axes(intervals: list[Interval]) -> None:
     """Refuse pulses whose slices are neither along different, perpendicular axes nor non-selective."""
-    slices = [(interval, found) for interval in intervals if (found := slice_of(interval)) is not None]
+    slices = [(interval, along) for interval in intervals if (along := slice_gradient(interval)) is not None]
     for (one, a), (other, b) in itertools.combinations(slices, 2):
-        if abs(float(a.direction @ b.direction)) > 1e-3:
+        if abs(float(a @ b)) > 1e-3 * float(a.norm() * b.norm()):
             raise InputError(
                 f"Pulses {one.name or one.use!r} and {other.name or other.use!r} select slices along axes that are not "
                 "perpendicular: their average over the voxel does not factorise, and this simulator needs that."

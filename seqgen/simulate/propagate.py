@@ -31,8 +31,9 @@ from seqgen.simulate.rotation import Moments, accumulate, matrices, moments, rot
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.spin.operators import symmetric_isometry
 
-DESIGN_J_STEP_S = 4e-4
-"""J step for optimisation: line amplitudes within 3e-5 of exact steps for Glu and Gln (tests/simulate)."""
+DESIGN_J_STEP_S = 5e-4
+"""J step for optimisation, of pulses up to some 500 Hz: line amplitudes of Glu and Gln within 5e-5 of exact steps
+(tests/simulate/test_propagate.py; `design_j_step_s` for stronger ones)."""
 RESULT_J_STEP_S = 2e-4
 """J step for reported results and basis sets: within 2e-6 of exact steps, relative to the largest signal."""
 _WINDOWS_PER_STEP = 8
@@ -41,8 +42,18 @@ _MOST_TURNS_PER_WINDOW = 0.1
 """Windows are kept so short that no offset turns by more than this in one."""
 _CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 2**19, 2**28
 """Size of the propagators of a block of members: half the second-level cache of a core, or enough to fill a GPU."""
-_KEPT_BYTES = 2**25
-"""The matrices of all J steps are kept for the gradient if they are no larger; else they are computed again."""
+_BLOCKS_PER_CHUNK = 2
+"""Matrices of J steps that are built at once, in blocks."""
+_KEPT_BYTES = 2**23
+"""Rotations and matrices of all J steps are kept for the gradient if the latter are no larger; else made again."""
+
+
+def design_j_step_s(b1_max_hz: float) -> float:
+    """Return the J step for optimising pulses of some peak amplitude, s: no spin turns by more than 0.4 in one step.
+
+    Errors stay below 1e-4 of the largest signal then (a 1.09 kHz pulse of W2: 4e-5; tests/simulate).
+    """
+    return min(DESIGN_J_STEP_S, 0.4 / b1_max_hz)
 
 
 def pulse_propagator(
@@ -242,9 +253,9 @@ class _PulsePropagator(torch.autograd.Function):
         keep = any(ctx.needs_input_grad) and size <= _KEPT_BYTES
         results, ctx.kept = [], []
         for part in _blocks(inputs, pulse):
-            steps = _Steps(*pulse.rotations(*part), pulse.splitting)
-            ctx.kept.append(steps if keep else None)
-            results.append(_product(steps, keep=keep))
+            block = _Block(part, pulse, ctx.needs_input_grad if keep else ())
+            results.append(_product(block.steps, keep=keep))
+            ctx.kept.append(block if keep else None)
         u = torch.cat(results)
         ctx.save_for_backward(*inputs, u)
         ctx.pulse = pulse
@@ -253,30 +264,45 @@ class _PulsePropagator(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the five inputs; rotations are computed again rather than kept."""
+        """Return the gradients of the five inputs; a block that was not kept is made again."""
         *inputs, u = ctx.saved_tensors
-        pulse: _Pulse = ctx.pulse
         wanted = [k for k in range(5) if ctx.needs_input_grad[k]]
         collected: list[list[Tensor]] = [[] for _ in range(5)]
         start = 0
-        for part, kept in zip(_blocks(tuple(inputs), pulse), ctx.kept, strict=True):
+        for part, kept in zip(_blocks(tuple(inputs), ctx.pulse), ctx.kept, strict=True):
             members = slice(start, start + part[3].shape[0])
             start = members.stop
-            leaves = [tensor.detach().requires_grad_(k in wanted) for k, tensor in enumerate(part)]
-            with torch.enable_grad():
-                left, right = pulse.rotations(*leaves)
-            steps = kept or _Steps(left.detach(), right.detach(), pulse.splitting)
-            through = _gradient_of_factors(steps, u[members], gradient[members])
-            # Of a lone spin, one of the factors is a constant 1.
-            live = [pair for pair in zip((left, right), through, strict=True) if pair[0].requires_grad]
-            found = torch.autograd.grad([f for f, _ in live], [leaves[k] for k in wanted], [g for _, g in live])
-            for k, part_of_k in zip(wanted, found, strict=True):
-                collected[k].append(part_of_k)
+            block = kept or _Block(part, ctx.pulse, ctx.needs_input_grad)
+            for k, found in zip(wanted, block.gradients(u[members], gradient[members]), strict=True):
+                collected[k].append(found)
         results: list[Tensor | None] = []
         for k, parts in enumerate(collected):
             shared = inputs[k].shape[0] == 1
             results.append((torch.stack(parts).sum(0) if shared else torch.cat(parts)) if parts else None)
         return (*results, None)
+
+
+class _Block:
+    """Some members of an ensemble: rotations as a function of the inputs, matrices of the J steps made from them."""
+
+    def __init__(self, inputs: tuple[Tensor, ...], pulse: _Pulse, needs_gradient: tuple[bool, ...]) -> None:
+        """Make the rotations; `needs_gradient` says which of the five inputs they are to be differentiated in."""
+        needs_gradient = needs_gradient[: len(inputs)] or (False,) * len(inputs)
+        self.leaves = [
+            tensor.detach().requires_grad_(need) for tensor, need in zip(inputs, needs_gradient, strict=True)
+        ]
+        with torch.set_grad_enabled(any(needs_gradient)):
+            self.factors = pulse.rotations(*self.leaves)
+        left, right = self.factors
+        self.steps = _Steps(left.detach(), right.detach(), pulse.splitting)
+
+    def gradients(self, u: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs that need one, from the propagators and their gradient."""
+        through = _gradient_of_factors(self.steps, u, gradient)
+        # Of a lone spin, one of the factors is a constant 1.
+        live = [pair for pair in zip(self.factors, through, strict=True) if pair[0].requires_grad]
+        wanted = [leaf for leaf in self.leaves if leaf.requires_grad]
+        return torch.autograd.grad([f for f, _ in live], wanted, [g for _, g in live], retain_graph=True)
 
 
 def _blocks(inputs: tuple[Tensor, ...], pulse: _Pulse) -> Iterator[tuple[Tensor, ...]]:
@@ -302,7 +328,7 @@ class _Steps:
         """Take the Kronecker factors of K^T, shapes (S, B, p, p) and (S, B, q, q)."""
         self.left, self.right, self.splitting = left, right, splitting
         self.n_members, self.dimension = left.shape[1], splitting.step.shape[0]
-        at_once = max(1, 4 * _members_per_block(left, self.dimension) // self.n_members)
+        at_once = max(1, _BLOCKS_PER_CHUNK * _members_per_block(left, self.dimension) // self.n_members)
         self.chunks = [slice(k, min(k + at_once, left.shape[0])) for k in range(0, left.shape[0], at_once)]
         self._kept: dict[int, Tensor] = {}
 
@@ -310,8 +336,12 @@ class _Steps:
         """Return the matrices of a chunk, shape (C, B, d, d)."""
         if index in self._kept:
             return self._kept[index]
-        rotation = kronecker(self.left[self.chunks[index]], self.right[self.chunks[index]])
-        result = (rotation.reshape(-1, self.dimension) @ self.splitting.step).reshape(rotation.shape)
+        left, right = self.left[self.chunks[index]], self.right[self.chunks[index]]
+        # Written in place: the product of broadcast factors would come in an order that has to be copied.
+        p, q = left.shape[-1], right.shape[-1]
+        rotation = left.new_empty(*left.shape[:2], p, q, p, q)
+        torch.mul(left[..., :, None, :, None], right[..., None, :, None, :], out=rotation)
+        result = (rotation.reshape(-1, p * q) @ self.splitting.step).reshape(*left.shape[:2], p * q, p * q)
         if keep:
             self._kept[index] = result
         return result

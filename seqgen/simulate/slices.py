@@ -60,12 +60,8 @@ def response(interval: Interval, offset_hz: Tensor) -> Tensor:
     return b.abs() ** 2
 
 
-@lru_cache(maxsize=64)
-def slice_of(interval: Interval) -> Slice | None:
-    """Return the slice that a pulse selects, or None if no gradient is on.
-
-    Half maximum is of |b|^2 relative to its value in the middle (of sin^2 for an excitation: where half of the
-    middle's transverse magnetisation is left).
+def slice_gradient(interval: Interval) -> Tensor | None:
+    """Return the constant gradient under which a pulse plays, Hz/m, shape (3,), or None if no gradient is on.
 
     Raises:
         InputError: If the gradient changes while RF is on.
@@ -78,7 +74,25 @@ def slice_of(interval: Interval) -> Slice | None:
             f"The gradient changes during RF pulse {interval.name or interval.use!r}; selective pulses are simulated "
             "under a constant gradient. Start the pulse after the ramp."
         )
-    strength = float(gradient[0].norm())
+    return gradient[0]
+
+
+def slice_of(interval: Interval) -> Slice | None:
+    """Return the slice that a pulse selects, or None if no gradient is on.
+
+    Half maximum is of |b|^2 relative to its value in the middle (of sin^2 for an excitation: where half of the
+    middle's transverse magnetisation is left).
+
+    Raises:
+        InputError: If the gradient changes while RF is on.
+    """
+    gradient = slice_gradient(interval)
+    return None if gradient is None else _slice_under(interval, gradient)
+
+
+@lru_cache(maxsize=64)
+def _profile_edges(interval: Interval) -> tuple[float, float, float, float]:
+    """Return the half-maximum edges of a pulse's profile and the edges of what it touches, all in Hz."""
     _, dwell_s = waveform_in_carrier_frame(interval)
     reach_hz = min(0.5 / dwell_s, 60.0 / interval.duration_s)
     grid = torch.linspace(-reach_hz, reach_hz, 2001, dtype=torch.float64) + interval.carrier_hz
@@ -87,14 +101,20 @@ def slice_of(interval: Interval) -> Slice | None:
     touched = torch.nonzero(b2 > TOUCHED)[:, 0]
     if len(touched) == 0:
         raise InputError(f"RF pulse {interval.name or interval.use!r} has no effect at any offset: is its amplitude 0?")
-    low, high = _half_maximum(grid, profile)
+    return *_half_maximum(grid, profile), float(grid[touched[0]]), float(grid[touched[-1]])
+
+
+def _slice_under(interval: Interval, gradient: Tensor) -> Slice:
+    """Return the slice of a pulse under a constant gradient."""
+    low, high, low_touched, high_touched = _profile_edges(interval)
+    strength = float(gradient.norm())
     return Slice(
-        direction=gradient[0] / strength,
+        direction=gradient / strength,
         gradient_hz_per_m=strength,
         centre_m=0.5 * (low + high) / strength,
         thickness_m=(high - low) / strength,
-        low_hz=float(grid[touched[0]]),
-        high_hz=float(grid[touched[-1]]),
+        low_hz=low_touched,
+        high_hz=high_touched,
     )
 
 
@@ -136,14 +156,14 @@ def positions_of(
     positions_m: Tensor | None = None,
 ) -> Positions:
     """Return where a pulse is simulated; arguments as `pulse_over_positions`."""
-    sliced = slice_of(interval)
-    if sliced is None:
+    gradient = slice_gradient(interval)
+    strength = 0.0 if gradient is None else float(gradient.norm())
+    if gradient is None:
         positions_m, weight = torch.zeros(1, dtype=torch.float64), 1.0
-        strength = 0.0
     elif positions_m is not None:
-        strength, weight = sliced.gradient_hz_per_m, 1.0 / positions_m.shape[0]
+        weight = 1.0 / positions_m.shape[0]
     else:
-        strength = sliced.gradient_hz_per_m
+        sliced = _slice_under(interval, gradient)
         pulsed = model.offset_hz[model.pulsed > 0]
         low = (sliced.low_hz - float(pulsed.max() + members.offset_hz.max())) / strength
         high = (sliced.high_hz - float(pulsed.min() + members.offset_hz.min())) / strength
