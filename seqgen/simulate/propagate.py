@@ -32,10 +32,10 @@ from seqgen.spin.hamiltonian import GroupModel
 from seqgen.spin.operators import symmetric_isometry
 
 DESIGN_J_STEP_S = 5e-4
-"""J step for optimisation, of pulses up to some 500 Hz: line amplitudes of Glu and Gln within 5e-5 of exact steps
+"""J step for optimisation, of pulses up to 800 Hz: lines of Glu and Gln within 1e-4 of the largest of exact steps
 (tests/simulate/test_propagate.py; `design_j_step_s` for stronger ones)."""
 RESULT_J_STEP_S = 2e-4
-"""J step for reported results and basis sets: within 2e-6 of exact steps, relative to the largest signal."""
+"""J step for reported results and basis sets: within 2e-6 of the largest line of exact steps, 300 Hz pulses."""
 _WINDOWS_PER_STEP = 8
 """RF samples shorter than a J step over this are merged, to fourth order, into windows of that length."""
 _MOST_TURNS_PER_WINDOW = 0.1

@@ -10,7 +10,13 @@ from torch import Tensor
 from seqgen.errors import InputError
 from seqgen.simulate.ensemble import Ensemble
 from seqgen.simulate.propagate import pulse_propagator
-from seqgen.simulate.relaxation import RelaxingPulse, SpinRelaxation, n_pieces, require_spins_one_half
+from seqgen.simulate.relaxation import (
+    RELAXATION_STEP_S,
+    RelaxingPulse,
+    SpinRelaxation,
+    n_pieces,
+    require_spins_one_half,
+)
 from seqgen.simulate.rotation import accumulate, rotations
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval
@@ -220,15 +226,18 @@ def relaxing_pulse(
     positions_per_slice: int,
     j_step_s: float,
     positions_m: Tensor | None = None,
+    longest_piece_s: float = RELAXATION_STEP_S,
 ) -> tuple[RelaxingPulse, float]:
     """Return a pulse during which every spin relaxes, and the weight of each position; as `pulse_over_positions`.
+
+    Relaxation acts between pieces of the pulse no longer than `longest_piece_s`.
 
     Raises:
         InputError: If the group holds total spins of equivalent protons (`relaxation.require_spins_one_half`).
     """
     require_spins_one_half(model, relaxation)
     places = positions_of(model, interval, members, positions_per_slice=positions_per_slice, positions_m=positions_m)
-    count = n_pieces(waveform_in_carrier_frame(interval)[0].shape[0], interval.duration_s)
+    count = n_pieces(waveform_in_carrier_frame(interval)[0].shape[0], interval.duration_s, longest_piece_s)
     return RelaxingPulse(
         pieces=_pieces(model, interval, members, places, count, j_step_s),
         duration_s=interval.duration_s,

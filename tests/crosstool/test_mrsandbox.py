@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import peers
+from benchmarks import epoch, peers
 from seqgen.library import spin_system
 from seqgen.simulate.acquire import fid, lines
 from seqgen.simulate.propagate import pulse_propagator
@@ -28,7 +28,7 @@ TOLERANCE = 1e-8
 GRADIENT_TOLERANCE = 1e-7
 """Of the largest element, at J_STEP_S."""
 N_SAMPLES, DWELL_S, DURATION_S = 64, 1.5e-3, 8e-3
-MHZ = peers.F0_HZ * 1e-6
+MHZ = epoch.F0_HZ * 1e-6
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def random_three():
     """Shift differences of the size of the couplings."""
     generator = np.random.default_rng(8)
     j = np.triu(generator.uniform(-16, 16, (3, 3)), 1)
-    shift_ppm = peers.CARRIER_PPM + generator.uniform(-30, 30, 3) / MHZ
+    shift_ppm = epoch.CARRIER_PPM + generator.uniform(-30, 30, 3) / MHZ
     return SpinGroup(
         name="random", labels=("a", "b", "c"), shift_ppm=tuple(shift_ppm), j_hz=tuple(map(tuple, (j + j.T).tolist()))
     )
@@ -69,7 +69,7 @@ def waveform(n=80, seed=12):
 
 def ours(group, b1_hz, offset_hz=0.0):
     """FID after a pulse on the thermal state, spins at their offset during the pulse alone."""
-    model = group_model(group, peers.F0_HZ, peers.CARRIER_PPM)
+    model = group_model(group, epoch.F0_HZ, epoch.CARRIER_PPM)
     u = pulse_propagator(
         model,
         b1_hz[None],
@@ -83,7 +83,7 @@ def ours(group, b1_hz, offset_hz=0.0):
 
 
 def theirs(mrsandbox, group, b1_hz, **frame):
-    model = group_model(group, peers.F0_HZ, peers.CARRIER_PPM)
+    model = group_model(group, epoch.F0_HZ, epoch.CARRIER_PPM)
     engine, system = peers.mrsandbox_engine(), peers.mrsandbox_system(model)
     sequence = mrsandbox.Sequence(peers.mrsandbox_pulse(b1_hz, DURATION_S))
     frequencies, amplitudes = engine.lines(sequence, system, **frame)
@@ -131,14 +131,14 @@ def test_frequency_error_converges_with_order_two(mrsandbox):
 
 
 def test_line_amplitudes_and_gradient_of_the_benchmark(mrsandbox):
-    groups, b1_hz = peers.models(), peers.pulse(100)
-    values, gradient = peers.our_epoch(groups, j_step_s=J_STEP_S)(b1_hz)
+    groups, b1_hz = epoch.models(), epoch.pulse(100)
+    values, gradient = epoch.our_epoch(groups, j_step_s=J_STEP_S)(b1_hz)
     expected, expected_gradient = peers.mrsandbox_epoch(groups)(b1_hz)
     assert relative_error(values.numpy(), expected.numpy()) < TOLERANCE
     assert relative_error(gradient.numpy(), expected_gradient.numpy()) < GRADIENT_TOLERANCE
 
 
 def test_single_precision_is_what_it_says(mrsandbox):
-    values, _ = peers.mrsandbox_epoch(peers.models(), precision="float32")(peers.pulse(100))
-    expected, _ = peers.mrsandbox_epoch(peers.models())(peers.pulse(100))
+    values, _ = peers.mrsandbox_epoch(epoch.models(), precision="float32")(epoch.pulse(100))
+    expected, _ = peers.mrsandbox_epoch(epoch.models())(epoch.pulse(100))
     assert 1e-8 < relative_error(values.numpy(), expected.numpy()) < 1e-3

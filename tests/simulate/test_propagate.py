@@ -8,7 +8,10 @@ import torch
 from systems import FREQUENCY_HZ, REFERENCE_PPM, group_at_hz
 
 from seqgen.errors import InputError
+from seqgen.library import spin_system
+from seqgen.pulse.parameterise import spline_waveform
 from seqgen.simulate import propagate
+from seqgen.simulate.acquire import lines
 from seqgen.simulate.propagate import kronecker, of_total_spin, pulse_propagator
 from seqgen.spin.hamiltonian import group_model
 
@@ -273,3 +276,94 @@ def test_a_lone_spin_has_gradients_too():
     offset = torch.tensor([45.0], dtype=torch.float64, requires_grad=True)
     model = model_of([12.0], {})
     assert torch.autograd.gradcheck(lambda b, f: pulse_propagator(model, b, 1e-3, offset_hz=f), (b1, offset))
+
+
+def test_time_reversal():
+    """The same pulse backwards with every field and coupling reversed undoes the pulse."""
+    b1, offset = random_b1(2, 12), torch.tensor([-40.0, 110.0], dtype=torch.float64)
+    reverse = model_of([-f for f in OFFSETS_HZ], {pair: -j for pair, j in COUPLINGS_HZ.items()})
+    u = pulse_propagator(model_of(), b1, DWELL_S, offset_hz=offset)
+    back = pulse_propagator(reverse, -b1.flip(1), DWELL_S, offset_hz=-offset)
+    torch.testing.assert_close(back @ u, torch.eye(8, dtype=u.dtype).expand(2, -1, -1), rtol=0, atol=1e-12)
+
+
+def test_trace_hermiticity_and_purity_are_kept():
+    g = torch.Generator().manual_seed(1)
+    a = torch.randn(8, 8, generator=g, dtype=torch.complex128)
+    rho = a + a.mH
+    u = pulse_propagator(model_of(), random_b1(1, 12), DWELL_S, offset_hz=torch.tensor([17.0]).double())[0]
+    after = u @ rho @ u.mH
+    torch.testing.assert_close(after, after.mH, rtol=0, atol=1e-12)
+    torch.testing.assert_close(after.trace(), rho.trace(), rtol=0, atol=1e-11)
+    torch.testing.assert_close(torch.linalg.eigvalsh(after), torch.linalg.eigvalsh(rho), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("offset_hz", [2500.0, -2500.0])
+def test_bloch_siegert_shift(offset_hz):
+    """Far off resonance a pulse turns a spin about z by (sqrt(f^2 + b1^2) - |f|) T beyond its own precession."""
+    b1_hz, duration_s = 150.0, 8e-3
+    ramp = torch.sin(torch.linspace(0, math.pi / 2, 200).double()) ** 2
+    shape = torch.cat([ramp, torch.ones(400).double(), ramp.flip(0)])
+    b1, dwell_s = (b1_hz * shape).to(torch.complex128)[None], duration_s / 800
+    u = pulse_propagator(model_of([0.0], {}), b1, dwell_s, offset_hz=torch.tensor([offset_hz]).double())[0]
+    turns = (torch.sqrt(offset_hz**2 + (b1_hz * shape) ** 2).sum() * dwell_s) * math.copysign(1, offset_hz)
+    expected = torch.exp(-2j * math.pi * turns)
+    assert abs(complex(u[0, 0] * u[1, 1].conj()) - complex(expected)) < 2e-4
+    assert abs(complex(u[0, 1])) < 2e-3
+
+
+@pytest.mark.parametrize("shape", ["block", "one sample", "ramp"])
+def test_rf_may_be_on_at_both_ends(shape):
+    """The fixed matrices at the ends hold the shifts alone: order four whatever RF does there."""
+    h = exact_spins.free_hamiltonian(OFFSETS_HZ, J_HZ)
+    n = {"block": 40, "one sample": 1, "ramp": 40}[shape]
+    b1 = torch.full((1, n), 250.0 - 90.0j, dtype=torch.complex128)
+    if shape == "ramp":
+        b1 = b1 * torch.linspace(0.2, 1.5, n)
+    duration_s = 4e-3
+    expected = exact_spins.pulse(h, b1[0].numpy(), duration_s / n, 20.0)
+    errors = []
+    for step in (4e-4, 2e-4, 1e-4):
+        u = pulse_propagator(model_of(), b1, duration_s / n, offset_hz=torch.tensor([20.0]).double(), j_step_s=step)[0]
+        errors.append(np.abs(u.numpy() - expected).max())
+    assert errors[0] < 3e-5
+    assert math.log2(errors[1] / errors[2]) == pytest.approx(4, abs=0.3)
+
+
+def test_eight_spins_in_full():
+    """A chain of eight, 256 levels: three samples, one matrix exponential each, members and all."""
+    offsets = [-150.0 + 45.0 * k for k in range(8)]
+    couplings = {(k, k + 1): 7.0 + k for k in range(7)}
+    j_hz = np.zeros((8, 8))
+    for (j, k), value in couplings.items():
+        j_hz[j, k] = j_hz[k, j] = value
+    b1 = random_b1(1, 3)
+    u = pulse_propagator(
+        model_of(offsets, couplings), b1, DWELL_S, offset_hz=torch.tensor([30.0]).double(), j_step_s=1e-5
+    )[0]
+    expected = exact_spins.pulse(exact_spins.free_hamiltonian(offsets, j_hz), b1[0].numpy(), DWELL_S, 30.0)
+    np.testing.assert_allclose(u.numpy(), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("peak_hz", "j_step_s", "allowed"),
+    [(300.0, None, 1e-4), (1000.0, None, 1e-4), (300.0, propagate.RESULT_J_STEP_S, 2e-6)],
+)
+def test_j_steps_keep_their_promise(peak_hz, j_step_s, allowed):
+    """Lines of Glu and Gln after a smooth random 20 ms pulse against one exponential per sample, of the largest."""
+    j_step_s = j_step_s or propagate.design_j_step_s(peak_hz)
+    shape = spline_waveform(duration_s=0.02, dwell_s=5e-5, knot_spacing_s=5e-4, b1_max_hz=peak_hz, energy_max_hz2_s=1e9)
+    g = torch.Generator().manual_seed(2)
+    b1 = shape.waveform_hz(torch.randn(shape.n_parameters, generator=g, dtype=torch.float64))[None]
+    for name in ("Glu", "Gln"):
+        group = spin_system(name).groups[0]
+        model = group_model(group, 123.25e6, 2.35)
+        h = exact_spins.free_hamiltonian(model.offset_hz.numpy(), group.j_hz)
+        start = exact_spins.total(5, "x")
+        exact = exact_spins.pulse(h, b1[0].numpy(), 5e-5)
+        u = pulse_propagator(model, b1, 5e-5, offset_hz=torch.zeros(1).double(), j_step_s=j_step_s)[0].numpy()
+        v = model.eigenvectors.numpy()
+        found, expected = (
+            lines(torch.as_tensor(v.T @ w @ start @ w.conj().T @ v), model).amplitude for w in (u, exact)
+        )
+        assert float((found - expected).abs().max()) < allowed * float(expected.abs().max())

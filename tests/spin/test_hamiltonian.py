@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from systems import FREQUENCY_HZ, REFERENCE_PPM, ab_quartet, ax2_weak, ax_doublets, group_at_hz
 
+from seqgen.errors import InputError
 from seqgen.spin.hamiltonian import group_model
+from seqgen.spin.operators import product_operator
 
 PAULI = {
     "x": np.array([[0, 1], [1, 0]]) / 2,
@@ -130,3 +132,17 @@ def test_relabelling_the_spins_changes_nothing(permutation):
     }
     relabelled = along_x(model_of([offsets[p] for p in permutation], couplings))
     assert_lines(relabelled, along_x(model_of(offsets, RANDOM_COUPLINGS)))
+
+
+def test_a_group_too_large_for_memory_is_refused_with_an_estimate():
+    n = 16
+    couplings = {(k, k + 1): 7.0 for k in range(n - 1)}
+    # 12 matrices of 16 x 65536^2 bytes.
+    with pytest.raises(InputError, match="65536 levels: its matrices need about 768 GiB, but this machine"):
+        model_of([10.0 * k for k in range(n)], couplings)
+
+
+def test_product_operators_are_kronecker_products():
+    found = product_operator((2, 3, 2, 2), {1: "z", 3: "x"}).numpy()
+    expected = functools.reduce(np.kron, [np.eye(2), np.diag([1, 0, -1]), np.eye(2), PAULI["x"]])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
