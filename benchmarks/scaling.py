@@ -35,12 +35,14 @@ def kernel_seconds(model: GroupModel, n_members: int, *, n_samples: int = 200, r
     return min(cpu_seconds(run)[0] for _ in range(repeats))
 
 
-def gemm_fraction(n_members: int = 50) -> float:
-    """Return the useful operations of the kernel per second over `gemm_rate`: what is not a matrix product counts 0."""
-    model = models()[0]
+def gemm_fraction(model: GroupModel, n_members: int, rate: float, *, repeats: int = 5) -> float:
+    """Return the useful operations of the kernel per second over a matrix-product rate.
+
+    What is not a matrix product, or a product made a second time to save memory, counts 0.
+    """
     n_steps = round(DURATION_S / DESIGN_J_STEP_S)
     operations = PRODUCTS_PER_STEP * 8 * model.dimension**3 * n_steps * n_members
-    return operations / kernel_seconds(model, n_members) / gemm_rate()
+    return operations / kernel_seconds(model, n_members, repeats=repeats) / rate
 
 
 def chain(n_spins: int) -> GroupModel:
