@@ -41,7 +41,7 @@ from torch import Tensor
 from seqgen.errors import InputError
 from seqgen.simulate.acquire import Lines, fid, lines
 from seqgen.simulate.ensemble import Ensemble, ensemble
-from seqgen.simulate.localise import _require_separate_axes, free_phase
+from seqgen.simulate.localise import free_phase, require_separate_axes
 from seqgen.simulate.pathways import (
     DEPHASED_PER_M,
     cycle_phases,
@@ -384,7 +384,7 @@ def _axes(
     positions_m: Tensor | None,
 ) -> tuple[list[_Axis], list[int | None]]:
     """Return the three axes, those of the selective pulses first, and the axis of every pulse."""
-    _require_separate_axes(intervals)
+    require_separate_axes(intervals)
     axes: list[_Axis] = []
     axis_of: list[int | None] = []
     for interval in intervals:

@@ -1,8 +1,9 @@
-r"""A shot played to coupled spins: pulses averaged over their own slice axis, pathways selected by the gradients.
+r"""A shot played to coupled spins: pulses averaged over their slice axes, pathways selected by the gradients.
 
-Each selective pulse has an axis of its own, so the voxel average factorises into averages pulse by pulse,
+Selective pulses along perpendicular axes make the voxel average factorise into averages axis by axis,
 rho -> sum_x w_x U_x rho U_x^H (Zhang, An, Shen, Med Phys 44:4169 (2017), doi:10.1002/mp.12375), with chemical-shift
-displacement and the four-compartment effect in it. Between pulses only the coherence orders of refocused pathways are
+displacement and the four-compartment effect in it. Pulses in turn along one axis (the pairs of LASER) act at the same
+positions before that axis is averaged. Between pulses only the coherence orders of refocused pathways are
 kept (pathways.py); branches that share their future are added up.
 """
 
@@ -20,7 +21,7 @@ from seqgen.simulate.ensemble import Ensemble, ensemble
 from seqgen.simulate.pathways import Pathway, principal_echo, refocused_pathways
 from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.simulate.relaxation import RelaxingPulse, SpinRelaxation
-from seqgen.simulate.slices import pulse_over_positions, relaxing_pulse, slice_gradient
+from seqgen.simulate.slices import pulse_along_axis, relaxing_pulse, slice_axis, slice_gradient
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval, Timeline
 
@@ -41,18 +42,26 @@ class PreparedPulse:
     propagator: Tensor
     """Shape (E, P, d, d), complex."""
     position_weight: float
-    """Weight of each of the P positions."""
+    """Weight of each of the P positions along the slice axis."""
     relaxing: RelaxingPulse | None = None
     """The same pulse with relaxation while it plays; it is played instead where it is given."""
+    closes: bool = True
+    """Whether no later pulse selects along the same axis: the average over its positions is then taken. Until then
+    states keep their positions, shape (E, P, d, d)."""
 
     def apply(self, rho: Tensor) -> Tensor:
-        """Return sum over positions of U rho U^H for states of shape (E, d, d)."""
+        """Return U rho U^H for states (E, d, d) or (E, P, d, d): the mean over positions (E, d, d), or one for each."""
+        rho = rho if rho.ndim == 4 else rho[:, None]
         if self.relaxing is not None:
-            return self.relaxing.apply(rho).sum(1) * self.position_weight
-        n_members, n_positions, d = self.propagator.shape[:3]
+            states = self.relaxing.apply(rho)
+            return states.sum(1) * self.position_weight if self.closes else states
+        half = self.propagator @ rho
+        if not self.closes:
+            return half @ self.propagator.mH
+        n_members, n_positions, d = half.shape[:3]
         # The sum over positions is part of the second matrix product: its inner dimension is P d.
         side_by_side = self.propagator.transpose(1, 2).reshape(n_members, d, n_positions * d)
-        half = (self.propagator @ rho[:, None]).transpose(1, 2).reshape(n_members, d, n_positions * d)
+        half = half.transpose(1, 2).reshape(n_members, d, n_positions * d)
         return torch.bmm(half, side_by_side.mH) * self.position_weight
 
 
@@ -107,7 +116,8 @@ def prepare(
         relaxing_from_s: Shortest pulse in which spins relax, s.
 
     Raises:
-        InputError: If two selective pulses share an axis, or time zero lies before the end of the last pulse.
+        InputError: If slices are neither perpendicular nor along one axis in turn, or time zero lies before the end of
+            the last pulse.
     """
     timeline = shots[0]
     members = members or ensemble()
@@ -118,7 +128,6 @@ def prepare(
         for start, interval in zip(timeline.start_s, timeline.intervals, strict=True)
         if interval.use is not None
     ]
-    _require_separate_axes([interval for _, interval in starts])
     ends = [start + interval.duration_s for start, interval in starts]
     delays = [begin - end for end, (begin, _) in zip(ends, starts[1:], strict=False)] + [zero - ends[-1]]
     if not echo.is_echo and time_zero_s is None:
@@ -128,21 +137,29 @@ def prepare(
             f"Time zero {zero * 1e3:.4g} ms lies before the end of the last pulse {ends[-1] * 1e3:.4g} ms of timeline "
             f"{timeline.name!r}. Choose a later time."
         )
-    turning = partial(
-        pulse_over_positions, positions_per_slice=positions_per_slice, positions_m=positions_m, j_step_s=j_step_s
-    )
-    relaxing_too = partial(
-        relaxing_pulse, positions_per_slice=positions_per_slice, positions_m=positions_m, j_step_s=j_step_s
+    along = partial(
+        slice_axis, model, members=members, positions_per_slice=positions_per_slice, positions_m=positions_m
     )
     first = next(k for k, order in enumerate(echo.pathway.orders) if order != 0)
-    pulses, relaxed_s = [], 0.0
-    for index, (_, interval) in enumerate(starts):
-        u, weight = turning(model, interval, members)
-        relaxing = None
-        if relaxation is not None and index > first and interval.duration_s >= relaxing_from_s:
-            relaxing, _ = relaxing_too(model, interval, members, relaxation)
-            relaxed_s += interval.duration_s
-        pulses.append(PreparedPulse(propagator=u, position_weight=weight, relaxing=relaxing))
+    pulses: list[PreparedPulse] = []
+    relaxed_s = 0.0
+    for group in _groups_of_one_axis([interval for _, interval in starts]):
+        axis = along([interval for interval in group if slice_gradient(interval) is not None])
+        for place, interval in enumerate(group):
+            # Between two pulses along one axis, a non-selective one acts on every position.
+            own = axis if slice_gradient(interval) is not None else along([])
+            relaxing = None
+            if relaxation is not None and len(pulses) > first and interval.duration_s >= relaxing_from_s:
+                relaxing = relaxing_pulse(model, interval, members, relaxation, own, j_step_s)
+                relaxed_s += interval.duration_s
+            pulses.append(
+                PreparedPulse(
+                    propagator=pulse_along_axis(model, interval, members, own, j_step_s),
+                    position_weight=axis.weight,
+                    relaxing=relaxing,
+                    closes=place == len(group) - 1,
+                )
+            )
     return PreparedShot(
         model=model,
         members=members,
@@ -193,9 +210,12 @@ def play(
     states: dict[_Future, Tensor] = {start: model.initial_state.expand(shot.members.size, -1, -1)}
     for index, pulse in enumerate(shot.pulses):
         if replaced and index in replaced:
-            pulse = PreparedPulse(propagator=replaced[index], position_weight=1.0)
+            pulse = replace(pulse, propagator=replaced[index], relaxing=None)
         phase = free_phase(model, shot.members, delays[index])
-        states = {future: rho * phase for future, rho in branch(states, pulse, model.order).items()}
+        states = {
+            future: rho * (phase if pulse.closes else phase[:, None])
+            for future, rho in branch(states, pulse, model.order).items()
+        }
     return sum(
         (rho * weight for future, rho in states.items() for _, weight in future),
         torch.zeros_like(model.initial_state).expand(shot.members.size, -1, -1),
@@ -222,12 +242,45 @@ def free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) ->
     return torch.exp(-1j * frequency * delay_s)
 
 
-def _require_separate_axes(intervals: list[Interval]) -> None:
+def _groups_of_one_axis(intervals: Sequence[Interval]) -> list[list[Interval]]:
+    """Return the pulses in groups, in order: those in turn along one axis together, every other one alone.
+
+    Raises:
+        InputError: If two slices are neither perpendicular nor parallel, or pulses along one axis are not in turn.
+    """
+    groups: list[list[Interval]] = []
+    loose: list[Interval] = []  # non-selective pulses since the last selective one
+    for interval in intervals:
+        gradient = slice_gradient(interval)
+        if gradient is None:
+            loose.append(interval)
+            continue
+        if groups and _share_axis(groups[-1][0], interval):
+            groups[-1] += [*loose, interval]
+        else:
+            groups += [[pulse] for pulse in loose]
+            groups.append([interval])
+        loose = []
+    groups += [[pulse] for pulse in loose]
+    require_separate_axes([group[0] for group in groups])
+    return groups
+
+
+def _share_axis(one: Interval, other: Interval) -> bool:
+    """Return whether two pulses select along one line, either way."""
+    a, b = slice_gradient(one), slice_gradient(other)
+    return (
+        a is not None and b is not None and float(torch.linalg.cross(a, b).norm()) < 1e-6 * float(a.norm() * b.norm())
+    )
+
+
+def require_separate_axes(intervals: Sequence[Interval]) -> None:
     """Refuse pulses whose slices are neither along different, perpendicular axes nor non-selective."""
     slices = [(interval, along) for interval in intervals if (along := slice_gradient(interval)) is not None]
     for (one, a), (other, b) in itertools.combinations(slices, 2):
         if abs(float(a @ b)) > 1e-3 * float(a.norm() * b.norm()):
             raise InputError(
                 f"Pulses {one.name or one.use!r} and {other.name or other.use!r} select slices along axes that are not "
-                "perpendicular: their average over the voxel does not factorise, and this simulator needs that."
+                "perpendicular: their average over the voxel does not factorise, and this simulator needs that. Pulses "
+                "along one axis must follow one another."
             )

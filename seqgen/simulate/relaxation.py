@@ -90,11 +90,11 @@ class RelaxingPulse:
     """`slices.Positions.after`, shape (P, d)."""
 
     def apply(self, rho: Tensor) -> Tensor:
-        """Return the states at the positions after the pulse, eigenbasis, shape (E, d, d) to (E, P, d, d)."""
+        """Return the states at the positions after the pulse, eigenbasis, shape (E, P or 1, d, d) to (E, P, d, d)."""
         count = self.pieces.shape[0]
         step_s = self.duration_s / count
         vectors = self.eigenvectors.to(rho.dtype)
-        states = self.before[:, :, None] * rho[:, None] * self.before[:, None, :].conj()
+        states = self.before[:, :, None] * rho * self.before[:, None, :].conj()
         states = relax(vectors @ states @ vectors.mT, self.relaxation, step_s / 2)
         for index, piece in enumerate(self.pieces):
             states = piece @ states @ piece.mH

@@ -1,6 +1,7 @@
 """Selective pulses: where a pulse with a constant gradient acts, and its propagators over positions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -138,45 +139,73 @@ def _half_maximum(grid: Tensor, profile: Tensor) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SliceAxis:
+    """Positions along the slice axis of one selective pulse, or of several that share it."""
+
+    direction: Tensor
+    """Unit vector, shape (3,); zero for a non-selective pulse."""
+    position_m: Tensor
+    """Positions along it, m, shape (P,); one at 0 for a non-selective pulse."""
+    weight: float
+    """Weight of each position: its share of the (thinnest) slice thickness, 1 for a non-selective pulse."""
+
+
+def slice_axis(
+    model: GroupModel,
+    intervals: Sequence[Interval],
+    members: Ensemble,
+    *,
+    positions_per_slice: int,
+    positions_m: Tensor | None = None,
+) -> SliceAxis:
+    """Return the axis of a pulse, or of several pulses along one line; arguments as `pulse_over_positions`.
+
+    Positions cover all that any of the pulses touches.
+    """
+    gradients = [gradient for interval in intervals if (gradient := slice_gradient(interval)) is not None]
+    if not gradients:
+        zero = torch.zeros(3, dtype=torch.float64)
+        return SliceAxis(direction=zero, position_m=zero[:1], weight=1.0)
+    direction = gradients[0] / gradients[0].norm()
+    if positions_m is not None:
+        return SliceAxis(direction=direction, position_m=positions_m, weight=1.0 / positions_m.shape[0])
+    pulsed = model.offset_hz[model.pulsed > 0]
+    lowest = float(pulsed.min() + members.offset_hz.min())
+    highest = float(pulsed.max() + members.offset_hz.max())
+    edges_m: list[float] = []
+    thickness_m = math.inf
+    for interval, gradient in zip(intervals, gradients, strict=True):
+        sliced, strength = _slice_under(interval, gradient), float(gradient @ direction)
+        edges_m += [(sliced.low_hz - highest) / strength, (sliced.high_hz - lowest) / strength]
+        thickness_m = min(thickness_m, sliced.thickness_m)
+    low_m, high_m = min(edges_m), max(edges_m)
+    n_positions = math.ceil((high_m - low_m) / thickness_m * positions_per_slice)
+    step_m = (high_m - low_m) / n_positions
+    return SliceAxis(
+        direction=direction,
+        position_m=low_m + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step_m,
+        weight=step_m / thickness_m,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Positions:
     """Positions over which a pulse is averaged, and the frame that its states are in there."""
 
     position_m: Tensor
-    """Positions along the gradient, m, shape (P,); one at 0 for a non-selective pulse."""
-    weight: float
-    """Weight of each position: its share of the slice thickness (1 for a non-selective pulse)."""
+    """Positions along the axis, m, shape (P,)."""
     gradient_hz_per_m: float
-    """Gradient along its direction, Hz/m."""
+    """Gradient along the axis, Hz/m."""
     before: Tensor
     """Diagonal that takes states into the pulse's frame before it plays, shape (P, d): see `pulse_over_positions`."""
     after: Tensor
     """Diagonal that takes them out of it, shape (P, d)."""
 
 
-def positions_of(
-    model: GroupModel,
-    interval: Interval,
-    members: Ensemble,
-    *,
-    positions_per_slice: int,
-    positions_m: Tensor | None = None,
-) -> Positions:
-    """Return where a pulse is simulated; arguments as `pulse_over_positions`."""
-    gradient = slice_gradient(interval)
-    strength = 0.0 if gradient is None else float(gradient.norm())
-    if gradient is None:
-        positions_m, weight = torch.zeros(1, dtype=torch.float64), 1.0
-    elif positions_m is not None:
-        weight = 1.0 / positions_m.shape[0]
-    else:
-        sliced = _slice_under(interval, gradient)
-        pulsed = model.offset_hz[model.pulsed > 0]
-        low = (sliced.low_hz - float(pulsed.max() + members.offset_hz.max())) / strength
-        high = (sliced.high_hz - float(pulsed.min() + members.offset_hz.min())) / strength
-        n_positions = math.ceil((high - low) / sliced.thickness_m * positions_per_slice)
-        step = (high - low) / n_positions
-        positions_m = low + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step
-        weight = step / sliced.thickness_m
+def positions_of(model: GroupModel, interval: Interval, axis: SliceAxis) -> Positions:
+    """Return where along its axis a pulse is simulated."""
+    gradient, positions_m = slice_gradient(interval), axis.position_m
+    strength = 0.0 if gradient is None else float(gradient @ axis.direction)
     m = model.order[:, 0].to(torch.float64)
     centre_s = interval.centre_s if interval.centre_s is not None else 0.5 * interval.duration_s
     # Out of the carrier frame at the end of the pulse, and the gradient's phase about the centre taken back.
@@ -184,7 +213,6 @@ def positions_of(
     before = strength * positions_m * centre_s
     return Positions(
         position_m=positions_m,
-        weight=weight,
         gradient_hz_per_m=strength,
         before=torch.exp(2j * math.pi * before[:, None] * m),
         after=torch.exp(2j * math.pi * after[:, None] * m),
@@ -211,10 +239,18 @@ def pulse_over_positions(
         Propagators of shape (E, P, d, d), and the weight of each position: its share of the slice thickness (1 for a
         non-selective pulse, P = 1).
     """
-    places = positions_of(model, interval, members, positions_per_slice=positions_per_slice, positions_m=positions_m)
+    axis = slice_axis(model, [interval], members, positions_per_slice=positions_per_slice, positions_m=positions_m)
+    return pulse_along_axis(model, interval, members, axis, j_step_s), axis.weight
+
+
+def pulse_along_axis(
+    model: GroupModel, interval: Interval, members: Ensemble, axis: SliceAxis, j_step_s: float
+) -> Tensor:
+    """Return the propagators of `pulse_over_positions` at the positions of an axis, shape (E, P, d, d)."""
+    places = positions_of(model, interval, axis)
     u = _pieces(model, interval, members, places, 1, j_step_s)[0]
     vectors = model.eigenvectors.to(u.dtype)
-    return places.after[:, :, None] * (vectors.mT @ u @ vectors) * places.before[:, None, :], places.weight
+    return places.after[:, :, None] * (vectors.mT @ u @ vectors) * places.before[:, None, :]
 
 
 def relaxing_pulse(
@@ -222,13 +258,12 @@ def relaxing_pulse(
     interval: Interval,
     members: Ensemble,
     relaxation: SpinRelaxation,
-    *,
-    positions_per_slice: int,
+    axis: SliceAxis,
     j_step_s: float,
-    positions_m: Tensor | None = None,
+    *,
     longest_piece_s: float = RELAXATION_STEP_S,
-) -> tuple[RelaxingPulse, float]:
-    """Return a pulse during which every spin relaxes, and the weight of each position; as `pulse_over_positions`.
+) -> RelaxingPulse:
+    """Return a pulse during which every spin relaxes, at the positions of an axis.
 
     Relaxation acts between pieces of the pulse no longer than `longest_piece_s`.
 
@@ -236,7 +271,7 @@ def relaxing_pulse(
         InputError: If the group holds total spins of equivalent protons (`relaxation.require_spins_one_half`).
     """
     require_spins_one_half(model, relaxation)
-    places = positions_of(model, interval, members, positions_per_slice=positions_per_slice, positions_m=positions_m)
+    places = positions_of(model, interval, axis)
     count = n_pieces(waveform_in_carrier_frame(interval)[0].shape[0], interval.duration_s, longest_piece_s)
     return RelaxingPulse(
         pieces=_pieces(model, interval, members, places, count, j_step_s),
@@ -245,7 +280,7 @@ def relaxing_pulse(
         eigenvectors=model.eigenvectors,
         before=places.before,
         after=places.after,
-    ), places.weight
+    )
 
 
 def _pieces(

@@ -117,22 +117,22 @@ def trajectory(
     spans = _spans(shots[0])
     recorded, states = _Recorder(model), _start(shot, phase_rad)
     for index, (_, interval) in enumerate(shots[0].pulses()):
-        start_s, end_s = spans[index].start_s, spans[index].end_s
-        recorded.add(start_s, states)
+        start_s, end_s, weight = spans[index].start_s, spans[index].end_s, shot.pulses[index].position_weight
+        recorded.add(start_s, states, shot.pulses[index - 1].position_weight)
         if not spans[index].selective:
             for time_s, u in _inside(model, members, interval, steps_per_pulse, j_step_s):
-                recorded.add(start_s + time_s, {future: u @ rho @ u.mH for future, rho in states.items()})
-            recorded.add(end_s, {future: shot.pulses[index].apply(rho) for future, rho in states.items()})
+                recorded.add(start_s + time_s, {future: _turned(u, rho) for future, rho in states.items()}, weight)
+            recorded.add(end_s, {future: shot.pulses[index].apply(rho) for future, rho in states.items()}, weight)
         states = branch(states, shot.pulses[index], model.order)
         if index == len(spans) - 1:
             states = _weighted(states)
-        recorded.add(end_s, states)
+        recorded.add(end_s, states, weight)
         start, delay_s = states, float(shot.delays_s[index])
         n_steps = max(math.ceil(delay_s / delay_step_s - 1e-9), 1) if delay_s else 0
         for step in range(1, n_steps + 1):
             phase = free_phase(model, members, delay_s * step / n_steps)
-            states = {future: rho * phase for future, rho in start.items()}
-            recorded.add(end_s + delay_s * step / n_steps, states)
+            states = {future: rho * (phase if rho.ndim == 3 else phase[:, None]) for future, rho in start.items()}
+            recorded.add(end_s + delay_s * step / n_steps, states, weight)
     return Trajectory(
         model=model,
         time_s=torch.tensor(recorded.time_s, dtype=torch.float64),
@@ -141,7 +141,7 @@ def trajectory(
         time_zero_s=shot.time_zero_s,
         te_s=shot.te_s,
         receiver_phase_rad=phase_rad,
-        volume=math.prod(pulse.propagator.shape[1] * pulse.position_weight for pulse in shot.pulses),
+        volume=math.prod(pulse.propagator.shape[1] * pulse.position_weight for pulse in shot.pulses if pulse.closes),
     )
 
 
@@ -194,10 +194,17 @@ class _Recorder:
         self.time_s: list[float] = []
         self.states: list[Tensor] = []
 
-    def add(self, time_s: float, states: _States) -> None:
-        """Keep the state at a time."""
+    def add(self, time_s: float, states: _States, weight: float) -> None:
+        """Keep the state at a time; states that still hold their positions are averaged with a weight for each."""
+        total = torch.stack(list(states.values())).sum(0)
         self.time_s.append(time_s)
-        self.states.append(to_product_basis(torch.stack(list(states.values())).sum(0), self.model))
+        self.states.append(to_product_basis(total if total.ndim == 3 else total.sum(1) * weight, self.model))
+
+
+def _turned(u: Tensor, rho: Tensor) -> Tensor:
+    """Return U rho U^H for propagators (E, d, d) and states (E, d, d) or (E, P, d, d)."""
+    u = u if rho.ndim == 3 else u[:, None]
+    return u @ rho @ u.mH
 
 
 def _start(shot: PreparedShot, receiver_phase_rad: float) -> _States:

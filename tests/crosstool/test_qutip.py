@@ -15,7 +15,7 @@ from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.propagate import pulse_propagator
 from seqgen.simulate.relaxation import SpinRelaxation
-from seqgen.simulate.slices import relaxing_pulse
+from seqgen.simulate.slices import relaxing_pulse, slice_axis
 from seqgen.spin.hamiltonian import group_model
 from seqgen.spin.operators import product_operator, total_operator
 from seqgen.spin.system import SpinGroup
@@ -248,16 +248,17 @@ def test_relaxation_of_every_spin_during_a_pulse():
     vectors = model.eigenvectors.to(torch.complex128)
     errors = []
     for pieces in (20, 40):
-        pulse, _ = relaxing_pulse(
+        shaped, members = interval(b1_hz, dwell_s, "preparation"), ensemble()
+        pulse = relaxing_pulse(
             model,
-            interval(b1_hz, dwell_s, "preparation"),
-            ensemble(),
+            shaped,
+            members,
             SpinRelaxation(t1_s=t1_s, t2_s=t2_s),
-            positions_per_slice=1,
-            j_step_s=J_STEP_S,
-            longest_piece_s=len(b1_hz) * dwell_s / pieces,
+            slice_axis(model, [shaped], members, positions_per_slice=1),
+            J_STEP_S,
+            longest_piece_s=shaped.duration_s / pieces,
         )
-        found = vectors @ pulse.apply((vectors.mT @ start @ vectors)[None])[0, 0] @ vectors.mT
+        found = vectors @ pulse.apply((vectors.mT @ start @ vectors)[None, None])[0, 0] @ vectors.mT
         errors.append(relative_error(found.numpy(), expected))
     assert errors[0] < 2e-3
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)

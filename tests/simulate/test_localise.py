@@ -1,4 +1,6 @@
+import itertools
 import math
+from dataclasses import replace
 
 import bloch_pulse as bloch
 import exact_spins
@@ -16,7 +18,7 @@ from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.pathways import refocused_pathways
 from seqgen.simulate.slices import slice_of
 from seqgen.spin.hamiltonian import group_model
-from seqgen.timeline import Timeline, delay
+from seqgen.timeline import Timeline, delay, ideal_pulse
 
 GRADIENT_HZ_PER_M = 5e4
 PULSE_S, PULSE_DWELL_S = 2e-3, 5e-5
@@ -235,9 +237,109 @@ def test_time_zero_before_the_end_of_a_pulse_is_refused():
         prepare([selective_press()], model_of([0.0], {}), time_zero_s=6e-3)
 
 
-def test_two_slices_along_one_axis_are_refused():
+def pair_of_inversions(second_sign=1, between=()):
+    """A selective excitation along z, then two selective 150s along x (the second of either polarity), crushed."""
+    g = GRADIENT_HZ_PER_M
+
+    def crushed(moment, b1, sign):
+        return (
+            lobe(X, moment, 5e-4),
+            selective(b1, PULSE_DWELL_S, X, sign * g, "refocusing"),
+            lobe(X, moment, 5e-4),
+        )
+
+    return Timeline(
+        intervals=(
+            selective(slr_b1(90), PULSE_DWELL_S, Z, g, "excitation"),
+            lobe(Z, -g * PULSE_S / 2, 5e-4),
+            delay(2e-3),
+            *crushed(4000.0, slr_b1(150, math.pi / 2), 1),
+            delay(3e-3),
+            *between,
+            *crushed(7000.0, slr_b1(165, math.pi / 2), second_sign),
+            delay(4e-3),
+            readout(),
+        )
+    )
+
+
+@pytest.mark.parametrize("second_sign", [1, -1])
+def test_two_pulses_along_one_axis_act_at_the_same_positions(second_sign):
+    """Against loops over x and z with explicit gradients and filters; and not the product of two averages."""
+    timeline, positions = pair_of_inversions(second_sign), [-0.028, -0.011, 0.004, 0.019]
+    offsets_hz, j_hz = [-45.0, 20.0], 12.0
+    assert [path.orders for path in refocused_pathways([timeline])] == [(-1, 1, -1)]
+    expected = full_grid(timeline, offsets_hz, j_hz, positions)
+    model = model_of(offsets_hz, {(0, 1): j_hz})
+    zero_s = timeline.readouts()[0][0]
+    shot = prepare(
+        [timeline],
+        model,
+        positions_m=torch.tensor(positions, dtype=torch.float64),
+        j_step_s=PULSE_DWELL_S / 8,
+        time_zero_s=zero_s,
+    )
+    found = fid(lines(play(shot), model), len(TIMES_S), 1e-3)[0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    apart = replace(shot, pulses=tuple(replace(pulse, closes=True) for pulse in shot.pulses))
+    product = fid(lines(play(apart), model), len(TIMES_S), 1e-3)[0].numpy()
+    assert np.abs(product - expected).max() > 1e-2 * np.abs(expected).max()
+
+
+def test_a_pair_of_pulses_selects_one_slice():
+    """Default positions: the product of both Bloch responses at each position, integrated over the slice."""
+    (found,) = (complex(v) for v in pair_amplitudes(96).values())
+    thickness_m = min(
+        slice_of(selective(slr_b1(flip), PULSE_DWELL_S, X, GRADIENT_HZ_PER_M, "refocusing")).thickness_m
+        for flip in (150, 165)
+    )
+    x_m = np.linspace(-0.06, 0.06, 8001)
+    parts = [
+        bloch.refocused_part(bloch.rotation(slr_b1(flip, math.pi / 2).numpy(), PULSE_DWELL_S, x_m * GRADIENT_HZ_PER_M))
+        for flip in (150, 165)
+    ]
+    refocused = np.sum(np.conj(parts[0]) * parts[1]) * (x_m[1] - x_m[0]) / thickness_m
+    excited = profile_integral(
+        slr_b1(90),
+        "excitation",
+        lambda r, f_hz: (r[:, 0, 2] + 1j * r[:, 1, 2]) * np.exp(-1j * np.pi * f_hz * PULSE_S),
+    )
+    assert abs(found - refocused * excited) < 5e-3 * abs(found)
+
+
+def pair_amplitudes(positions_per_slice):
+    model = model_of([0.0], {})
+    found = lines(play(prepare([pair_of_inversions()], model, positions_per_slice=positions_per_slice)), model)
+    return {0.0: found.amplitude[0].sum()}
+
+
+def test_a_nonselective_pulse_between_acts_on_every_position():
+    shot = pair_of_inversions(between=(ideal_pulse(math.radians(35), 0.4, "preparation"),))
+    model, positions = model_of([-45.0, 20.0], {(0, 1): 12.0}), [-0.02, 0.004, 0.013]
+    paths = refocused_pathways([shot])
+    zero_s = shot.readouts()[0][0]
+    kwargs = {"time_zero_s": zero_s, "pathways": paths, "j_step_s": 5e-5}
+    together = play(prepare([shot], model, positions_m=torch.tensor(positions, dtype=torch.float64), **kwargs))
+    by_hand = 0
+    single = [prepare([shot], model, positions_m=torch.tensor([x]).double(), **kwargs) for x in positions]
+    for of_x, of_z in itertools.product(single, repeat=2):
+        by_hand = by_hand + play(replace(of_x, pulses=(of_z.pulses[0], *of_x.pulses[1:])))
+    torch.testing.assert_close(together, by_hand / 9, rtol=0, atol=1e-12)
+
+
+def test_slices_along_one_axis_with_another_between_are_refused():
     shot = selective_press()
     pulses = [interval for interval in shot.intervals if interval.use is not None]
-    twice = tuple(pulses[1] if interval is pulses[2] else interval for interval in shot.intervals)
-    with pytest.raises(InputError, match="not perpendicular: their average over the voxel"):
+    twice = tuple(pulses[0] if interval is pulses[2] else interval for interval in shot.intervals)
+    with pytest.raises(InputError, match="must follow one another"):
         prepare([Timeline(intervals=twice)], model_of([0.0], {}), pathways=refocused_pathways([shot]))
+
+
+def test_oblique_slices_are_refused():
+    gradient = torch.tensor([[1.0, 0.2, 0.0]]).double().expand(40, 3) * GRADIENT_HZ_PER_M
+    shot = selective_press()
+    pulses = [interval for interval in shot.intervals if interval.use is not None]
+    oblique = replace(pulses[2], gradient_hz_per_m=gradient.contiguous())
+    tilted = tuple(oblique if interval is pulses[2] else interval for interval in shot.intervals)
+    with pytest.raises(InputError, match="not perpendicular: their average over the voxel"):
+        prepare([Timeline(intervals=tilted)], model_of([0.0], {}), pathways=refocused_pathways([shot]))

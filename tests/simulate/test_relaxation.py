@@ -14,11 +14,13 @@ from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.molecule import relaxation_effect
 from seqgen.simulate.relaxation import SpinRelaxation, equal_for_all, n_pieces, relax
-from seqgen.simulate.slices import relaxing_pulse
+from seqgen.simulate.slices import SliceAxis, relaxing_pulse
 from seqgen.spin.hamiltonian import group_model
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Interval, Timeline, delay, ideal_pulse
 
+NOWHERE = SliceAxis(direction=torch.zeros(3).double(), position_m=torch.zeros(1).double(), weight=1.0)
+"""The one position of a non-selective pulse."""
 TIMES = SpinRelaxation(t1_s=(0.9, 0.05), t2_s=(0.03, 0.02))
 
 
@@ -101,18 +103,9 @@ def master_equation(rho, times):
 
 def played(rho, times, longest_s):
     model = model_of()
-    pulse, weight = relaxing_pulse(
-        model,
-        pulse_interval(),
-        ensemble(),
-        times,
-        positions_per_slice=1,
-        j_step_s=1e-5,
-        longest_piece_s=longest_s,
-    )
-    assert weight == 1
+    pulse = relaxing_pulse(model, pulse_interval(), ensemble(), times, NOWHERE, 1e-5, longest_piece_s=longest_s)
     v = model.eigenvectors.numpy()
-    out = pulse.apply(torch.as_tensor(v.T @ rho @ v).to(torch.complex128)[None])[0, 0].numpy()
+    out = pulse.apply(torch.as_tensor(v.T @ rho @ v).to(torch.complex128)[None, None])[0, 0].numpy()
     return v @ out @ v.T
 
 
@@ -129,16 +122,9 @@ def test_equal_rates_commute_with_everything():
     times = SpinRelaxation(t1_s=(0.1, math.inf), t2_s=(0.1, math.inf))
     rho = operator("xe")
     model = group_model(group_at_hz(OFFSETS_HZ, {}), FREQUENCY_HZ, REFERENCE_PPM)
-    pulse, _ = relaxing_pulse(model, pulse_interval(), ensemble(), times, positions_per_slice=1, j_step_s=1e-4)
-    still, _ = relaxing_pulse(
-        model,
-        pulse_interval(),
-        ensemble(),
-        SpinRelaxation(t1_s=(math.inf,) * 2, t2_s=(math.inf,) * 2),
-        positions_per_slice=1,
-        j_step_s=1e-4,
-    )
-    start = torch.as_tensor(rho).to(torch.complex128)[None]
+    none = SpinRelaxation(t1_s=(math.inf,) * 2, t2_s=(math.inf,) * 2)
+    pulse, still = (relaxing_pulse(model, pulse_interval(), ensemble(), t, NOWHERE, 1e-4) for t in (times, none))
+    start = torch.as_tensor(rho).to(torch.complex128)[None, None]
     torch.testing.assert_close(
         pulse.apply(start), still.apply(start) * math.exp(-N_SAMPLES * DWELL_S / 0.1), rtol=0, atol=1e-14
     )
