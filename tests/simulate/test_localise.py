@@ -84,7 +84,7 @@ def full_grid(timeline, offsets_hz, j_hz, positions_m):
 
 
 def cached(h, interval, offset_hz, store={}):  # noqa: B006
-    key = (h.tobytes(), id(interval), offset_hz)
+    key = (h.tobytes(), interval.b1_hz.numpy().tobytes(), interval.dwell_s, offset_hz)
     if key not in store:
         store[key] = exact_spins.pulse(h, interval.b1_hz.numpy(), interval.dwell_s, offset_hz)
     return store[key]
@@ -321,7 +321,7 @@ def test_a_nonselective_pulse_between_acts_on_every_position():
     kwargs = {"time_zero_s": zero_s, "pathways": paths, "j_step_s": 5e-5}
     together = play(prepare([shot], model, positions_m=torch.tensor(positions, dtype=torch.float64), **kwargs))
     by_hand = 0
-    single = [prepare([shot], model, positions_m=torch.tensor([x]).double(), **kwargs) for x in positions]
+    single = [prepare([shot], model, positions_m=torch.tensor([x], dtype=torch.float64), **kwargs) for x in positions]
     for of_x, of_z in itertools.product(single, repeat=2):
         by_hand = by_hand + play(replace(of_x, pulses=(of_z.pulses[0], *of_x.pulses[1:])))
     torch.testing.assert_close(together, by_hand / 9, rtol=0, atol=1e-12)
