@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from seqgen.axes import ppm_to_hz
 from seqgen.design.artefact import Design, load_design
 from seqgen.errors import InputError
 from seqgen.mrs.basis import load_basis
@@ -33,6 +34,8 @@ from seqgen.report.tables import Artefact, minimum_reporting_table, provenance_t
 from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.reader import SeqFile, read_seq
 from seqgen.seqfile.shots import shots
+from seqgen.simulate.observables import window_signal_bound
+from seqgen.spin.hamiltonian import molecule_models
 from seqgen.units import b0_t, hz_to_tesla
 from seqgen.verify.limits import NO_LICENCE, Check
 from seqgen.verify.predict import Prediction, WindowResult, predict, pulse_acquire_spectrum, window_result
@@ -178,8 +181,21 @@ def _verdict_text(study: Study, compared: Compared, result: FitResult) -> str:
         f"{edited.signal:.2f} of the pulse-acquire signal of {spec.target} with {edited.contamination:.0%} of it from "
         f"{others} at equal concentration; PRESS with the echo times best for the same loss keeps {press.signal:.2f} "
         f"with {press.contamination:.0%}. Both are simulated from the .seq files at nominal B1, on "
-        "resonance; no bound is known for window energies. "
+        f"resonance. {_signal_bound(study)} "
         f"The fit of the simulated scan ended with status: {result.status}."
+    )
+
+
+def _signal_bound(study: Study) -> str:
+    """Return a sentence on how much signal any sequence could keep in the window."""
+    protocol = study.protocol
+    f0_hz, reference_ppm = protocol.spectrometer_frequency_hz, protocol.water_shift_ppm
+    low, high = (ppm_to_hz(edge, f0_hz, reference_ppm) for edge in protocol.design.window_ppm)
+    models = molecule_models(study.systems[protocol.design.target], f0_hz, reference_ppm)
+    bound = window_signal_bound(models, (low, high), protocol.design.linewidth_hz)
+    return (
+        f"No sequence keeps more than {bound.value:.2f} of it from the nominal voxel without relaxation: an upper "
+        "bound, not necessarily reachable."
     )
 
 

@@ -8,12 +8,14 @@ in 1/Hz and areas without unit (1/2 per proton). The receiver multiplies the sig
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from seqgen.errors import InputError
 from seqgen.model.lineshape import lorentz_response
+from seqgen.simulate.acquire import concatenate, pulse_acquire_lines, spectrum
 from seqgen.spin.bounds import Bound, energy_bound, expectation_bound
 from seqgen.spin.hamiltonian import GroupModel
 
@@ -126,6 +128,23 @@ def window_energy_bound(
     matrix = window_energy_matrix(model, window_hz, fwhm_hz)
     name = observable or f"energy from {window_hz[0]:.1f} to {window_hz[1]:.1f} Hz"
     return energy_bound(matrix, model.initial_state, observable=name)
+
+
+def window_signal_bound(models: Sequence[GroupModel], window_hz: tuple[float, float], fwhm_hz: float) -> Bound:
+    """Return an upper bound of a molecule's window signal relative to a perfect pulse-acquire, whatever the sequence.
+
+    Signal is the root of the window energy; those of independent groups add up at most.
+
+    Args:
+        models: All groups of the molecule (`molecule_models`).
+        window_hz: Low and high edge, Hz above the spectrometer frequency.
+        fwhm_hz: Lorentzian full width at half maximum, Hz.
+    """
+    most = sum(math.sqrt(window_energy_bound(model, window_hz, fwhm_hz).value or 0.0) for model in models)
+    axis_hz = torch.arange(*window_hz, fwhm_hz / 20, dtype=torch.float64)
+    transverse = concatenate([pulse_acquire_lines(model) for model in models])
+    energy = float((spectrum(transverse, axis_hz, fwhm_lorentz_hz=fwhm_hz).abs() ** 2).sum()) * fwhm_hz / 20
+    return Bound(observable="window signal relative to pulse-acquire", kind="energy", value=most / math.sqrt(energy))
 
 
 def reachable_window_energy(

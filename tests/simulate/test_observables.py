@@ -8,6 +8,7 @@ from scipy.integrate import simpson
 from systems import FREQUENCY_HZ, REFERENCE_PPM, group_at_hz
 
 from seqgen.errors import InputError
+from seqgen.library import spin_system
 from seqgen.simulate.observables import (
     expectation,
     peak_height_bound,
@@ -18,9 +19,11 @@ from seqgen.simulate.observables import (
     window_energy,
     window_energy_bound,
     window_energy_matrix,
+    window_signal_bound,
 )
 from seqgen.spin.bounds import best_unitary, expectation_bound
-from seqgen.spin.hamiltonian import group_model
+from seqgen.spin.hamiltonian import group_model, molecule_models
+from seqgen.spin.operators import total_operator
 
 OFFSETS_HZ = [-30.0, 12.0, 25.0]
 COUPLINGS_HZ = {(0, 1): 9.3, (0, 2): -6.1, (1, 2): 14.2}
@@ -156,3 +159,28 @@ def test_a_far_window_holds_next_to_nothing():
 def test_a_window_that_falls_is_refused(function):
     with pytest.raises(InputError, match="Swap the two"):
         function(model_of(), (10.0, -10.0), FWHM_HZ)
+
+
+def test_window_signal_of_a_lone_spin_is_bounded_by_itself():
+    """A perfect 90 brings everything: the bound relative to it is 1; of two molecules' groups they add up."""
+    model = group_model(group_at_hz([10.0], {}), FREQUENCY_HZ, REFERENCE_PPM)
+    assert window_signal_bound([model], (0.0, 20.0), 3.0).value == pytest.approx(1.0, abs=2e-3)
+    other = group_model(group_at_hz([10.0], {}, multiplier=3.0), FREQUENCY_HZ, REFERENCE_PPM)
+    assert window_signal_bound([model, other], (0.0, 20.0), 3.0).value == pytest.approx(1.0, abs=2e-3)
+
+
+def test_window_signal_bound_holds_for_random_unitaries_and_whole_molecules():
+    models = molecule_models(spin_system("Glu"), 123.2e6, 2.35)
+    window_hz, fwhm_hz = ((2.25 - 2.35) * 123.2, (2.42 - 2.35) * 123.2), 4.0
+    bound = window_signal_bound(models, window_hz, fwhm_hz)
+    (model,) = models
+    matrix = window_energy_matrix(model, window_hz, fwhm_hz)
+    reached = math.sqrt(reachable_window_energy(model, window_hz, fwhm_hz))
+    simple = math.sqrt(float(window_energy(perfect_90(model), model, matrix)))
+    assert 1.9 < reached / simple < bound.value < 2.1
+    assert not bound.reachable
+
+
+def perfect_90(model):
+    v = model.eigenvectors.to(torch.complex128)
+    return v.mT @ total_operator(model.group.n_spins, "x") @ v
