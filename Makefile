@@ -9,8 +9,9 @@ TORCH_INDEX ?=
 BIN = .venv/bin
 INPUTS = pyproject.toml constraints.txt
 TORCH = $(shell grep '^torch==' constraints.txt)
+READERS = .venv-readers
 
-.PHONY: demo test test-slow check docs-examples wheel-test benchmark clean
+.PHONY: demo test test-slow check docs-examples wheel-test readers-test benchmark clean
 
 demo: .venv/.installed          ## the whole chain with a simulated scan; prints where the report is
 	$(BIN)/seqgen run $(PROTOCOL) -o $(RUN)
@@ -33,6 +34,11 @@ docs-examples: .venv/.installed-dev ## run every example of README and docs
 
 wheel-test: .venv/.installed-dev ## the wheel in an empty environment
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+readers-test: .venv/.installed-dev $(READERS)/.installed ## other people's Pulseq readers on what `seqgen build` writes
+	rm -rf $(READERS)/files
+	$(BIN)/python tests/readers/make_files.py $(READERS)/files
+	READER_FILES=$(CURDIR)/$(READERS)/files $(READERS)/bin/python -m pytest -m readers tests/readers/test_readers.py
 
 benchmark: .venv/.installed-peers ## speed and memory, side by side with the naive way
 	$(BIN)/python -m benchmarks
@@ -58,5 +64,12 @@ benchmark: .venv/.installed-peers ## speed and memory, side by side with the nai
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,peers]'
 	touch $@
 
+$(READERS)/.installed: constraints-readers.txt
+	$(PYTHON) -m venv $(READERS)
+	printf '*\n' > $(READERS)/.gitignore
+	$(READERS)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(shell grep '^torch==' constraints-readers.txt)
+	$(READERS)/bin/python -m pip install -c constraints-readers.txt pulserver pypulseqpp pydisseqt MRzeroCore pytest
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv $(READERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

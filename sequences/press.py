@@ -238,18 +238,16 @@ def _parts(params: PressParams, context: BuildContext) -> _Parts:
     )
 
     def slice_pulse(pulse: RFPulse, axis: int, bandwidth_hz: float, phase_rad: float, name: str) -> TimedBlock:
-        return _as_filed(
-            selective(
-                replace(pulse, name=name),
-                bandwidth_hz=bandwidth_hz,
-                thickness_m=params.voxel_size_m[axis],
-                direction=axes[axis],
-                position_m=float(position @ axes[axis]),
-                carrier_offset_hz=carrier_hz,
-                phase_rad=phase_rad,
-                use="excitation" if axis == 0 else "refocusing",
-                scanner=scanner,
-            )
+        return selective(
+            replace(pulse, name=name),
+            bandwidth_hz=bandwidth_hz,
+            thickness_m=params.voxel_size_m[axis],
+            direction=axes[axis],
+            position_m=float(position @ axes[axis]),
+            carrier_offset_hz=carrier_hz,
+            phase_rad=phase_rad,
+            use="excitation" if axis == 0 else "refocusing",
+            scanner=scanner,
         )
 
     excitation = slice_pulse(
@@ -271,27 +269,14 @@ def _parts(params: PressParams, context: BuildContext) -> _Parts:
         crush_2=crusher(crush_2),
         edit=None
         if context.editing_pulse is None
-        else _as_filed(
-            nonselective(
-                replace(context.editing_pulse, name="edit"),
-                phase_rad=0.0,
-                carrier_offset_hz=context.editing_pulse.carrier_offset_hz,
-                use="preparation",
-                scanner=scanner,
-            )
+        else nonselective(
+            replace(context.editing_pulse, name="edit"),
+            phase_rad=0.0,
+            carrier_offset_hz=context.editing_pulse.carrier_offset_hz,
+            use="preparation",
+            scanner=scanner,
         ),
     )
-
-
-def _as_filed(timed: TimedBlock) -> TimedBlock:
-    """Return the block with its carrier on the six digits that a `.seq` keeps: what is built is what is played.
-
-    A carrier rounded by the file alone turns a long pulse by up to 2 pi times the rounding times its duration.
-    """
-    rf = timed.block.rf
-    if rf is None:
-        return timed
-    return replace(timed, block=replace(timed.block, rf=replace(rf, frequency_hz=float(f"{rf.frequency_hz:.6g}"))))
 
 
 def half_maximum_bandwidth_hz(pulse: RFPulse, *, excitation: bool) -> float:

@@ -96,11 +96,12 @@ class Evaluator:
         if self.fit is not None:
             columns = torch.stack([amplitude[name] @ response for name, response in self.fit.response.items()], -1)
             parts["crlb"] = crlb_loss(columns, 1 + len(spec.interferers), self.baseline, noise_sd=1.0)
-        loss = torch.stack([spec.loss.get(name, 0.0) * value.mean() for name, value in parts.items()]).sum()
+        mean = self.model.members.mean
+        loss = torch.stack([spec.loss.get(name, 0.0) * mean(value) for name, value in parts.items()]).sum()
         metrics = Metrics(
             loss=float(loss.detach()),
-            signal=float((target / self.reference_energy).detach().sqrt().mean()),
-            contamination=float((interferers / target).detach().sqrt().mean()),
+            signal=float(mean((target / self.reference_energy).detach().sqrt())),
+            contamination=float(mean((interferers / target).detach().sqrt())),
         )
         return loss, metrics
 

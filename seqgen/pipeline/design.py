@@ -14,7 +14,7 @@ from seqgen.provenance import Provenance
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.played import built_shots
-from seqgen.simulate.propagate import RESULT_J_STEP_S, design_j_step_s
+from seqgen.simulate.propagate import DESIGN_J_STEP_S, RESULT_J_STEP_S
 from seqgen.timeline import Timeline
 
 DESIGN_POSITIONS_PER_SLICE = 8
@@ -125,9 +125,7 @@ def _problem(
         spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
         reference_ppm=protocol.water_shift_ppm,
         positions_per_slice=RESULT_POSITIONS_PER_SLICE if fine else DESIGN_POSITIONS_PER_SLICE,
-        j_step_s=RESULT_J_STEP_S
-        if fine
-        else design_j_step_s(protocol.design.b1_max_hz * max(protocol.design.b1_scales)),
+        j_step_s=RESULT_J_STEP_S if fine else DESIGN_J_STEP_S,
     )
     return problem, minimum
 

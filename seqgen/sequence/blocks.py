@@ -58,19 +58,18 @@ def lobe(
     size = float(np.linalg.norm(moment_per_m))
     raster = scanner.gradient_raster_s
     gradient, slew = scanner.max_gradient_hz_per_m, scanner.max_slew_hz_per_m_per_s
+    shortest = duration_s is None
     if duration_s is None:
         ramp = min(gradient, math.sqrt(size * slew)) / slew
-        duration_s = (
-            round_up(2 * ramp, raster) if size < gradient**2 / slew else round_up(size / gradient + ramp, raster)
-        )
+        duration_s = 2 * ramp if size < gradient**2 / slew else size / gradient + ramp
     duration_s = max(round_up(duration_s, raster), 2 * raster)
-    # The least amplitude with ramps at the slew limit: size = amplitude (duration - amplitude / slew).
-    discriminant = duration_s**2 - 4 * size / slew
-    rise = duration_s / 2 if discriminant <= 0 else (duration_s - math.sqrt(discriminant)) / 2
-    rise = min(max(round_up(rise, raster), raster), round_up(duration_s / 2 - raster / 2, raster))
-    flat = round(duration_s - 2 * rise, 9)
+    rise, flat = _ramp_and_top(size, duration_s, raster, slew)
+    # Rounding a ramp to the raster may cost what the shortest lobe has not: a few rasters more then.
+    while shortest and _exceeds(size, rise, flat, gradient, slew):
+        duration_s = round_up(duration_s + raster, raster)
+        rise, flat = _ramp_and_top(size, duration_s, raster, slew)
     amplitude = size / (rise + flat)
-    if amplitude > gradient * (1 + 1e-9) or amplitude / rise > slew * (1 + 1e-6) or flat < -1e-9:
+    if _exceeds(size, rise, flat, gradient, slew):
         raise HardwareLimitError(
             f"The {name} of {size:.4g} cycles/m in {duration_s * 1e3:.4g} ms needs {amplitude:.4g} Hz/m at "
             f"{amplitude / rise:.4g} Hz/m/s; {scanner.name} allows {gradient:.4g} Hz/m and {slew:.4g} Hz/m/s. "
@@ -79,6 +78,23 @@ def lobe(
     scale = moment_per_m / (rise + flat)
     axes = [Trapezoid(amplitude_hz_per_m=float(g), rise_s=rise, flat_s=flat, fall_s=rise) if g else None for g in scale]
     return Block(duration_s=round_up(duration_s, scanner.block_raster_s), gradients=(axes[0], axes[1], axes[2]))
+
+
+def _ramp_and_top(size: float, duration_s: float, raster: float, slew: float) -> tuple[float, float]:
+    """Return (rise, flat) of the trapezoid of least amplitude, ramps at the slew limit, on the raster.
+
+    size = amplitude (duration - amplitude / slew).
+    """
+    discriminant = duration_s**2 - 4 * size / slew
+    rise = duration_s / 2 if discriminant <= 0 else (duration_s - math.sqrt(discriminant)) / 2
+    rise = min(max(round_up(rise, raster), raster), round_up(duration_s / 2 - raster / 2, raster))
+    return rise, round(duration_s - 2 * rise, 9)
+
+
+def _exceeds(size: float, rise: float, flat: float, gradient: float, slew: float) -> bool:
+    """Return whether a trapezoid exceeds gradient or slew, or has no top."""
+    amplitude = size / (rise + flat)
+    return amplitude > gradient * (1 + 1e-9) or amplitude / rise > slew * (1 + 1e-6) or flat < -1e-9
 
 
 def selective(
@@ -171,6 +187,9 @@ def rf_event(
 ) -> Rf:
     """Return the RF event of a pulse on the scanner's RF raster.
 
+    The carrier has the six digits that a `.seq` keeps, so that what is built is what is played: rounded by the file
+    alone, it would turn a long pulse by up to 2 pi times the rounding times its duration.
+
     Raises:
         HardwareLimitError: If its amplitude exceeds the scanner's.
     """
@@ -185,7 +204,7 @@ def rf_event(
         raster_s=scanner.rf_raster_s,
         delay_s=delay_s,
         use=use,
-        frequency_hz=carrier_offset_hz,
+        frequency_hz=float(f"{carrier_offset_hz:.6g}"),
         phase_rad=phase_rad,
         name=pulse.name,
     )

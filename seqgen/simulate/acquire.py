@@ -104,7 +104,8 @@ def spectrum(
         fwhm_lorentz_hz: Lorentzian full width at half maximum, Hz; each member adds its own.
         fwhm_gauss_hz: Gaussian full width at half maximum, Hz; 0: pure Lorentzian lines.
         receiver_phase_rad: The signal is multiplied by exp(-i receiver_phase_rad).
-        first_sample_s: Time after time zero at which the FID begins, s: its frequencies have turned so far by then.
+        first_sample_s: Time after time zero at which the FID begins, s: by then lines have turned, and what members add
+            to the linewidth has decayed, as in `fid`; the widths given here count from the first sample.
         members: The ensemble of the lines: drift moves and linewidth broadens each member's.
 
     Returns:
@@ -128,7 +129,10 @@ def spectrum(
         return amplitude @ response(0.0, 0.0).to(amplitude.dtype)
     kinds, kind = torch.unique(torch.stack([members.drift_hz, members.linewidth_hz], 1), dim=0, return_inverse=True)
     parts = [
-        (amplitude[kind == k] * cmath.exp(2j * math.pi * drift * first_sample_s))
+        (
+            amplitude[kind == k]
+            * cmath.exp(2j * math.pi * drift * first_sample_s - math.pi * width * abs(first_sample_s))
+        )
         @ response(drift, width).to(amplitude.dtype)
         for k, (drift, width) in enumerate(kinds.tolist())
     ]

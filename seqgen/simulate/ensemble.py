@@ -29,6 +29,9 @@ class Ensemble:
         shapes = {tuple(value.shape) for value in (self.b1_scale, self.linewidth_hz, self.drift_hz, self.weight)}
         if self.b0_hz.ndim != 1 or shapes != {tuple(self.b0_hz.shape)} or self.size == 0:
             raise InputError("An ensemble needs one value of everything per member: tensors of one shape (E,), E >= 1.")
+        fields = (self.b0_hz, self.b1_scale, self.linewidth_hz, self.drift_hz, self.weight)
+        if not all(bool(torch.isfinite(value.detach()).all()) for value in fields):
+            raise InputError("Everything of an ensemble must be finite, weights with a sum above 0 included.")
         total, least = float(self.weight.detach().sum()), float(self.weight.detach().min())
         if abs(total - 1) > 1e-9 or least < 0:
             raise InputError(

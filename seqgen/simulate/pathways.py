@@ -125,7 +125,14 @@ def principal_echo(shots: Sequence[Timeline] | Timeline) -> Echo:
     pulse_times = [time for time, _ in shots[0].pulses()]
     excitation = next(k for k, order in enumerate(best.orders) if order != 0)
     is_echo = excitation < len(pulse_times) - 1
-    return Echo(time_s=best.echo_time_s, te_s=best.echo_time_s - pulse_times[excitation], is_echo=is_echo, pathway=best)
+    # Along z (p = 0), between the second and third pulse of STEAM, is no part of TE.
+    ends = [*pulse_times[1:], best.echo_time_s]
+    te_s = sum(
+        end - start
+        for start, end, order in list(zip(pulse_times, ends, best.orders, strict=True))[excitation:]
+        if order != 0
+    )
+    return Echo(time_s=best.echo_time_s, te_s=te_s, is_echo=is_echo, pathway=best)
 
 
 def moments_between_centres(timeline: Timeline) -> Tensor:

@@ -32,28 +32,24 @@ from seqgen.spin.hamiltonian import GroupModel
 from seqgen.spin.operators import symmetric_isometry
 
 DESIGN_J_STEP_S = 5e-4
-"""J step for optimisation, of pulses up to 800 Hz: lines of Glu and Gln within 1e-4 of the largest of exact steps
-(tests/simulate/test_propagate.py; `design_j_step_s` for stronger ones)."""
+"""J step for optimisation: lines of Glu and Gln within 1e-4 of the largest of exact steps (tests/simulate)."""
 RESULT_J_STEP_S = 2e-4
 """J step for reported results and basis sets: within 2e-6 of the largest line of exact steps, 300 Hz pulses."""
+_RF_TURNS, _SHIFT_TURNS = 0.25, 0.05
+"""At `RESULT_J_STEP_S`, a J step is cut until RF turns spins by no more than the first, and the shifts of two coupled
+spins drift apart by no more than the second (250 Hz); coarser J steps allow more (`_cut_j_step_s`)."""
+_MOST_J_STEPS = 1_000_000
+"""Most J steps of a pulse."""
 _WINDOWS_PER_STEP = 8
 """RF samples shorter than a J step over this are merged, to fourth order, into windows of that length."""
 _MOST_TURNS_PER_WINDOW = 0.1
-"""Windows are kept so short that no offset turns by more than this in one."""
+"""Windows are kept so short that offset, RF and its modulation together turn by no more than this in one."""
 _CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 2**19, 2**28
 """Size of the propagators of a block of members: half the second-level cache of a core, or enough to fill a GPU."""
 _BLOCKS_PER_CHUNK = 2
 """Matrices of J steps that are built at once, in blocks."""
 _KEPT_BYTES = 2**23
 """Rotations and matrices of all J steps are kept for the gradient if the latter are no larger; else made again."""
-
-
-def design_j_step_s(b1_max_hz: float) -> float:
-    """Return the J step for optimising pulses of some peak amplitude, s: no spin turns by more than 0.4 in one step.
-
-    Errors stay below 1e-4 of the largest signal then (a 1.09 kHz pulse of W2: 4e-5; tests/simulate).
-    """
-    return min(DESIGN_J_STEP_S, 0.4 / b1_max_hz)
 
 
 def pulse_propagator(
@@ -74,19 +70,23 @@ def pulse_propagator(
         dwell_s: Duration of a sample, s.
         offset_hz: Offset common to all spins (field offset plus gradient times position), Hz, shape (B,).
         b1_scale: Relative B1 of each member, shape (B,); default 1.
-        j_step_s: Longest time between applications of the coupling, s. Samples may be longer or shorter.
+        j_step_s: Longest time between applications of the coupling, s, cut for strong RF and far-apart shifts
+            (`_cut_j_step_s`). Samples may be longer or shorter.
 
     Returns:
-        Unitary matrices, shape (B, d, d). Differentiable in `b1_hz`, `offset_hz` and `b1_scale` (once).
+        Unitary matrices, shape (B, d, d). Differentiable once in `b1_hz`, `offset_hz` and `b1_scale`.
 
     Raises:
-        InputError: If b1_hz is not complex of two dimensions, holds NaN, or a duration is not positive.
+        InputError: If shapes do not belong together, a number is not finite, or a duration is not positive.
     """
-    _require_pulse(b1_hz, dwell_s, j_step_s)
+    _require_pulse(b1_hz, dwell_s, offset_hz, b1_scale, j_step_s)
     real = b1_hz.real.dtype
     offset_hz = offset_hz.to(b1_hz.device, real)
     b1_scale = torch.ones_like(offset_hz) if b1_scale is None else b1_scale.to(b1_hz.device, real)
+    peak_hz = float(b1_hz.detach().abs().max() * b1_scale.detach().max())
+    j_step_s = _cut_j_step_s(model, peak_hz, j_step_s, b1_hz.shape[1] * dwell_s)
     reach_hz = float(offset_hz.detach().abs().max()) + float(model.offset_hz.abs().max())
+    reach_hz += peak_hz + _modulation_hz(b1_hz.detach(), dwell_s)
     edges_s = _edges_s(b1_hz.shape[1], dwell_s, j_step_s, reach_hz).to(b1_hz.device)
     windows = moments(b1_hz, dwell_s, edges_s)
     pulse = _Pulse(
@@ -100,12 +100,62 @@ def pulse_propagator(
     return u
 
 
-def _require_pulse(b1_hz: Tensor, dwell_s: float, j_step_s: float) -> None:
+def _cut_j_step_s(model: GroupModel, peak_hz: float, j_step_s: float, duration_s: float) -> float:
+    """Return the J step for a pulse of some peak amplitude on a group, s: no longer than `j_step_s`.
+
+    The splitting's error grows with the fourth power of how far RF and shift differences turn in one step; errors that
+    belong to `j_step_s` hold for RF up to 1.2 kHz (800 Hz at the step of a design) and coupled shifts within 250 Hz.
+    Couplings that RF does not leave alone (to a heteronucleus in the matrices) make it second order: a tenth of the
+    step then.
+
+    Raises:
+        InputError: If the pulse would take more than a million steps.
+    """
+    relative = j_step_s / RESULT_J_STEP_S
+    coupled = torch.tensor(model.group.j_hz, dtype=torch.float64) != 0
+    apart = (model.offset_hz[:, None] - model.offset_hz[None, :]).abs()[coupled]
+    apart_hz = float(apart.max()) if len(apart) else 0.0
+    limits = [j_step_s, j_step_s * _SHIFT_TURNS / max(_SHIFT_TURNS, RESULT_J_STEP_S * apart_hz)]
+    if peak_hz > 0:
+        limits.append(_RF_TURNS * math.sqrt(relative) / peak_hz)
+    if not bool(model.pulsed.all()):
+        limits.append(j_step_s / 10)
+    step_s = min(limits)
+    if duration_s / step_s > _MOST_J_STEPS:
+        raise InputError(
+            f"A pulse of {duration_s:.4g} s needs {duration_s / step_s:.3g} J steps of {step_s:.3g} s, but the limit "
+            f"is {_MOST_J_STEPS}. Raise j_step_s ({RESULT_J_STEP_S:g} s for results), or check the pulse's amplitude, "
+            f"{peak_hz:.4g} Hz."
+        )
+    return step_s
+
+
+def _modulation_hz(b1_hz: Tensor, dwell_s: float) -> float:
+    """Return the frequency at which a waveform's peak would have to turn to change as fast as it ever does, Hz."""
+    peak = float(b1_hz.abs().max())
+    if b1_hz.shape[1] < 2 or peak == 0:
+        return 0.0
+    return float((b1_hz[:, 1:] - b1_hz[:, :-1]).abs().max()) / (2 * math.pi * dwell_s * peak)
+
+
+def _require_pulse(b1_hz: Tensor, dwell_s: float, offset_hz: Tensor, b1_scale: Tensor | None, j_step_s: float) -> None:
     """Refuse what is no pulse."""
-    if b1_hz.ndim != 2 or not b1_hz.is_complex():
-        raise InputError(f"b1_hz must be complex of shape (B, T), but is {b1_hz.dtype} {tuple(b1_hz.shape)}.")
+    if b1_hz.ndim != 2 or not b1_hz.is_complex() or b1_hz.shape[1] == 0:
+        raise InputError(f"b1_hz must be complex of shape (B, T), T >= 1, but is {b1_hz.dtype} {tuple(b1_hz.shape)}.")
+    if offset_hz.ndim != 1 or len(offset_hz) == 0 or b1_hz.shape[0] not in (1, len(offset_hz)):
+        raise InputError(
+            f"offset_hz must have the shape (B,), B >= 1, and b1_hz (B, T) or (1, T), but they have "
+            f"{tuple(offset_hz.shape)} and {tuple(b1_hz.shape)}."
+        )
+    if b1_scale is not None and b1_scale.shape != offset_hz.shape:
+        raise InputError(
+            f"b1_scale must have the shape of offset_hz, {tuple(offset_hz.shape)}, but has {tuple(b1_scale.shape)}."
+        )
     if not bool(torch.isfinite(torch.view_as_real(b1_hz.detach())).all()):
         raise InputError("b1_hz holds NaN or infinite samples: a waveform must be finite. Check what made it.")
+    for name, values in (("offset_hz", offset_hz), ("b1_scale", b1_scale)):
+        if values is not None and not bool(torch.isfinite(values.detach()).all()):
+            raise InputError(f"{name} must be finite, but holds NaN or infinity. Check what made it.")
     if not (dwell_s > 0 and math.isfinite(dwell_s)):
         raise InputError(f"dwell_s must be positive and finite, but is {dwell_s} s. Give the duration of a sample.")
     if not j_step_s > 0:
@@ -119,8 +169,8 @@ def _require_pulse(b1_hz: Tensor, dwell_s: float, j_step_s: float) -> None:
 def _edges_s(n_samples: int, dwell_s: float, j_step_s: float, reach_hz: float) -> Tensor:
     """Return the edges of the windows in which RF is one rotation, s, float64, shape (S, W + 1) for S J steps.
 
-    Samples that are short against a J step and against the fastest offset are merged; others are kept as they are, cut
-    where a J step ends (windows of zero length fill up).
+    Samples that are short against a J step and against the fastest motion (reach) are merged; others are kept as they
+    are, cut where a J step ends (windows of zero length fill up).
     """
     n_steps = max(1, math.ceil(n_samples * dwell_s / j_step_s - 1e-9))
     step_s = n_samples * dwell_s / n_steps
@@ -262,9 +312,13 @@ class _PulsePropagator(torch.autograd.Function):
         return u
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the five inputs; a block that was not kept is made again."""
+        if torch.is_grad_enabled():
+            raise InputError(
+                "pulse_propagator is differentiable once, but a second derivative was asked for (create_graph). Take "
+                "finite differences of the gradient instead."
+            )
         *inputs, u = ctx.saved_tensors
         wanted = [k for k in range(5) if ctx.needs_input_grad[k]]
         collected: list[list[Tensor]] = [[] for _ in range(5)]

@@ -103,12 +103,6 @@ class RelaxingPulse:
         return self.after[:, :, None] * states * self.after[:, None, :].conj()
 
 
-def n_pieces(n_samples: int, duration_s: float, longest_s: float) -> int:
-    """Return into how many equal runs of samples a pulse is cut so that none is longer than `longest_s`."""
-    wanted = max(1, math.ceil(duration_s / longest_s - 1e-9))
-    return next((count for count in range(wanted, n_samples + 1) if n_samples % count == 0), n_samples)
-
-
 def require_spins_one_half(model: GroupModel, relaxation: SpinRelaxation) -> None:
     """Refuse groups in which single spins cannot be told apart.
 

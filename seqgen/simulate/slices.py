@@ -15,15 +15,18 @@ from seqgen.simulate.relaxation import (
     RELAXATION_STEP_S,
     RelaxingPulse,
     SpinRelaxation,
-    n_pieces,
     require_spins_one_half,
 )
 from seqgen.simulate.rotation import accumulate, rotations
-from seqgen.spin.hamiltonian import GroupModel
+from seqgen.spin.hamiltonian import GroupModel, require_memory
 from seqgen.timeline import Interval
 
 TOUCHED = 1e-3
 """A pulse acts on a spin where |b|^2 (its inversion probability) exceeds this."""
+_FEW_SAMPLES = 16
+"""Up to so many different samples a pulse is taken as played (rectangle, composite), not as a sampled shape."""
+_MOST_STEPS = 200_000
+"""Most steps on each side of a profile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,7 +59,7 @@ def waveform_in_carrier_frame(interval: Interval) -> tuple[Tensor, float]:
     scale = float(b1.detach().abs().max()) or 1.0
     changes = torch.nonzero((b1.detach()[1:] - b1.detach()[:-1]).abs() > 1e-9 * scale)[:, 0] + 1
     run = math.gcd(n, *(int(c) for c in changes))
-    return b1[run // 2 :: run], interval.dwell_s * run
+    return b1.reshape(-1, run).mean(1), interval.dwell_s * run
 
 
 def response(interval: Interval, offset_hz: Tensor) -> Tensor:
@@ -100,15 +103,28 @@ def slice_of(interval: Interval) -> Slice | None:
 @lru_cache(maxsize=64)
 def _profile_edges(interval: Interval) -> tuple[float, float, float, float]:
     """Return the half-maximum edges of a pulse's profile and the edges of what it touches, all in Hz."""
-    _, dwell_s = waveform_in_carrier_frame(interval)
-    reach_hz = min(0.5 / dwell_s, 60.0 / interval.duration_s)
-    grid = torch.linspace(-reach_hz, reach_hz, 2001, dtype=torch.float64) + interval.carrier_hz
-    b2 = response(interval, grid)
+    b1, dwell_s = waveform_in_carrier_frame(interval)
+    # A shaped pulse is meant up to half its sampling rate; one of few different samples is what it is.
+    furthest_hz = 0.5 / dwell_s if b1.shape[0] > _FEW_SAMPLES else math.inf
+    step_hz, reach_hz, name = 0.06 / interval.duration_s, 60.0 / interval.duration_s, interval.name or interval.use
+    while True:
+        reach_hz = min(reach_hz, furthest_hz)
+        steps = math.ceil(reach_hz / step_hz)
+        grid = torch.linspace(-reach_hz, reach_hz, 2 * steps + 1, dtype=torch.float64) + interval.carrier_hz
+        b2 = response(interval, grid)
+        touched = torch.nonzero(b2 > TOUCHED)[:, 0]
+        if len(touched) == 0:
+            raise InputError(f"RF pulse {name!r} has no effect at any offset: is its amplitude 0?")
+        if reach_hz == furthest_hz or (int(touched[0]) > 0 and int(touched[-1]) < len(grid) - 1):
+            break
+        reach_hz *= 2
+        if steps > _MOST_STEPS:
+            raise InputError(
+                f"RF pulse {name!r} still acts {reach_hz:.4g} Hz from its carrier: it selects no slice. Use a shaped "
+                "pulse, or play it without gradient."
+            )
     profile = torch.sqrt(4 * b2 * (1 - b2).clamp(min=0)) if interval.use == "excitation" else b2
-    touched = torch.nonzero(b2 > TOUCHED)[:, 0]
-    if len(touched) == 0:
-        raise InputError(f"RF pulse {interval.name or interval.use!r} has no effect at any offset: is its amplitude 0?")
-    return *_half_maximum(grid, profile), float(grid[touched[0]]), float(grid[touched[-1]])
+    return *_half_maximum(grid, profile, str(name)), float(grid[touched[0]]), float(grid[touched[-1]])
 
 
 def _slice_under(interval: Interval, gradient: Tensor) -> Slice:
@@ -125,17 +141,22 @@ def _slice_under(interval: Interval, gradient: Tensor) -> Slice:
     )
 
 
-def _half_maximum(grid: Tensor, profile: Tensor) -> tuple[float, float]:
+def _half_maximum(grid: Tensor, profile: Tensor, name: str) -> tuple[float, float]:
     """Return the outermost half-maximum crossings of a profile, interpolated linearly."""
     above = torch.nonzero(profile >= 0.5 * profile.max())[:, 0]
     first, last = int(above[0]), int(above[-1])
+    if first == 0 or last == len(grid) - 1:
+        raise InputError(
+            f"RF pulse {name!r} selects more than its samples can describe, {float(grid[-1] - grid[0]):.4g} Hz: its "
+            "slice has no edges. Sample the waveform more finely."
+        )
     half = 0.5 * float(profile.max())
 
     def crossing(outside: int, inside: int) -> float:
         y0, y1 = float(profile[outside]), float(profile[inside])
         return float(grid[outside] + (grid[inside] - grid[outside]) * (half - y0) / (y1 - y0))
 
-    return crossing(max(first - 1, 0), first), crossing(min(last + 1, len(grid) - 1), last)
+    return crossing(first - 1, first), crossing(last + 1, last)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -168,6 +189,7 @@ def slice_axis(
         return SliceAxis(direction=zero, position_m=zero[:1], weight=1.0)
     direction = gradients[0] / gradients[0].norm()
     if positions_m is not None:
+        _require_room(model, members, positions_m.shape[0])
         return SliceAxis(direction=direction, position_m=positions_m, weight=1.0 / positions_m.shape[0])
     pulsed = model.offset_hz[model.pulsed > 0]
     lowest = float(pulsed.min() + members.offset_hz.min())
@@ -180,12 +202,19 @@ def slice_axis(
         thickness_m = min(thickness_m, sliced.thickness_m)
     low_m, high_m = min(edges_m), max(edges_m)
     n_positions = math.ceil((high_m - low_m) / thickness_m * positions_per_slice)
+    _require_room(model, members, n_positions)
     step_m = (high_m - low_m) / n_positions
     return SliceAxis(
         direction=direction,
         position_m=low_m + (torch.arange(n_positions, dtype=torch.float64) + 0.5) * step_m,
         weight=step_m / thickness_m,
     )
+
+
+def _require_room(model: GroupModel, members: Ensemble, n_positions: int) -> None:
+    """Refuse more propagators of a pulse than memory holds: U, its frame's phases, U rho at the same time."""
+    count = members.size * n_positions
+    require_memory(model.group, 3 * count, f"{count} propagators of a pulse")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -272,7 +301,7 @@ def relaxing_pulse(
     """
     require_spins_one_half(model, relaxation)
     places = positions_of(model, interval, axis)
-    count = n_pieces(waveform_in_carrier_frame(interval)[0].shape[0], interval.duration_s, longest_piece_s)
+    count = max(1, math.ceil(interval.duration_s / longest_piece_s - 1e-9))
     return RelaxingPulse(
         pieces=_pieces(model, interval, members, places, count, j_step_s),
         duration_s=interval.duration_s,
@@ -289,8 +318,10 @@ def _pieces(
     """Return the propagators of a pulse cut into equal pieces, carrier frame, product basis, shape (N, E, P, d, d)."""
     b1, dwell_s = waveform_in_carrier_frame(interval)
     n_p = places.position_m.shape[0]
+    _require_room(model, members, count * n_p)
     offset_hz = members.offset_hz[:, None] + places.gradient_hz_per_m * places.position_m - interval.carrier_hz
-    pieces = b1.reshape(count, -1)
+    held = count // math.gcd(count, b1.shape[0])  # samples are cut where a piece ends inside one
+    pieces, dwell_s = b1.repeat_interleave(held).reshape(count, -1), dwell_s / held
     u = pulse_propagator(
         model,
         pieces.repeat_interleave(members.size * n_p, 0) if count > 1 else pieces,

@@ -248,13 +248,18 @@ def _inside(
     """
     edges = sorted({round(interval.n_samples * step / steps) for step in range(steps + 1)})
     u = torch.eye(model.order.shape[0], dtype=torch.complex128)
+    # In the frame of the carrier, whose samples are those the pulse's own propagator plays.
+    t_s = (torch.arange(interval.n_samples, dtype=torch.float64) + 0.5) * interval.dwell_s
+    b1_hz = interval.b1_hz * torch.exp(-2j * math.pi * interval.carrier_hz * t_s)
+    m = model.order[:, :1].to(torch.float64)
     for first, last in itertools.pairwise(edges[:-1]):
         step = pulse_propagator(
             model,
-            members.b1_scale[:, None] * interval.b1_hz[first:last],
+            b1_hz[None, first:last],
             interval.dwell_s,
-            offset_hz=members.offset_hz,
+            offset_hz=members.offset_hz - interval.carrier_hz,
+            b1_scale=members.b1_scale,
             j_step_s=j_step_s,
         )
         u = to_eigenbasis(step, model) @ u
-        yield last * interval.dwell_s, u
+        yield last * interval.dwell_s, torch.exp(-2j * math.pi * interval.carrier_hz * last * interval.dwell_s * m) * u

@@ -83,6 +83,8 @@ def molecule_models(
         for group in system.groups
         for part in (reduced_groups(group, total_spins=total_spins) if pseudo_spins == "secular" else (group,))
     ]
+    if not groups:
+        raise InputError(f"Spin system {system.name!r} holds no 1H: it gives no signal. Leave it out.")
     return tuple(
         group_model(group, spectrometer_frequency_hz, reference_ppm, pseudo_spins=pseudo_spins) for group in groups
     )
@@ -123,7 +125,7 @@ def group_model(
         InputError: If the matrices of the group would not fit into this machine's memory.
     """
     sizes = group.dimension
-    _require_memory(group)
+    require_memory(group, _WORKING_COPIES, "its matrices")
     protons = tuple(k for k in range(group.n_spins) if group.nuclei[k] == "1H")
     with_shift = protons if pseudo_spins == "secular" else tuple(range(group.n_spins))
     offset_hz = torch.tensor(
@@ -170,19 +172,28 @@ def _raising_operator(sizes: tuple[int, ...], spins: tuple[int, ...]) -> Tensor:
     return (total_operator(sizes, "x", spins) + 1j * total_operator(sizes, "y", spins)).real
 
 
-def _require_memory(group: SpinGroup) -> None:
-    """Refuse a group whose matrices exceed the memory of this machine, before anything is allocated."""
+def require_memory(group: SpinGroup, n_matrices: int, what: str) -> None:
+    """Refuse matrices of a group that exceed the memory of this machine, before anything is allocated.
+
+    Args:
+        group: The spin group.
+        n_matrices: How many complex128 matrices of d x d are kept at the same time.
+        what: What they are for, for the message.
+
+    Raises:
+        InputError: With the estimate.
+    """
     d = math.prod(group.dimension)
-    needed = 16 * _WORKING_COPIES * d**2
+    needed = 16 * n_matrices * d**2
     try:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return  # a system that does not tell
     if needed > available:
         raise InputError(
-            f"Spin group {group.name!r} of {group.n_spins} spins spans {d} levels: its matrices need about "
+            f"Spin group {group.name!r} of {group.n_spins} spins spans {d} levels: {what} need about "
             f"{needed / 2**30:.3g} GiB, but this machine has {available / 2**30:.3g} GiB. Split it where couplings are "
-            "negligible."
+            "negligible, or simulate fewer positions and members at a time."
         )
 
 

@@ -44,6 +44,8 @@ def _without_heteronuclei(group: SpinGroup) -> list[SpinGroup]:
     ]
     if len(protons) == group.n_spins:
         return [group]
+    if not protons:
+        return []
     levels = [[QUANTUM_NUMBER[group.nuclei[k]] - step for step in range(group.dimension[k])] for k in others]
     base = _chosen(group, protons)
     weight = group.multiplier / math.prod(group.dimension[k] for k in others)

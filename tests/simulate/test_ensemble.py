@@ -39,6 +39,9 @@ def test_weights_are_divided_by_their_sum():
     [
         (lambda: ensemble((0.0, 1.0), weights=(1.0,)), "2 members needs as many weights, but got 1"),
         (lambda: ensemble((0.0, 1.0), weights=(2.0, -1.0)), "smallest is -1"),
+        (lambda: ensemble((0.0, 1.0), weights=(0.0, 0.0)), "must be finite"),
+        (lambda: ensemble((float("nan"), 1.0)), "must be finite"),
+        (lambda: ensemble(linewidths_hz=(float("nan"),)), "must be finite"),
         (lambda: ensemble(()), "at least|E >= 1"),
         (lambda: ensemble(b1_scales=(-0.1,)), "0 or more"),
         (lambda: ensemble(linewidths_hz=(-0.1,)), "0 or more"),
@@ -96,8 +99,6 @@ def test_fid_and_spectrum_of_an_ensemble_are_a_fourier_pair(gauss_hz):
     first_s, phase, n, dwell_s = 2e-3, 0.6, 2**15, 5e-5
     t = first_s + torch.arange(n, dtype=torch.float64) * dwell_s
     samples = fid(found, n, dwell_s, first_sample_s=first_s, receiver_phase_rad=phase, members=members)
-    # Widths count from the first sample in a spectrum without FFT; put both on the same footing.
-    samples = samples * torch.exp(math.pi * members.linewidth_hz[:, None] * first_s)
     damp = torch.exp(-math.pi * 5.0 * (t - first_s) - math.pi**2 / (4 * math.log(2)) * (gauss_hz * (t - first_s)) ** 2)
     axis = torch.linspace(-60, 60, 25, dtype=torch.float64)
     turns = torch.exp(-2j * math.pi * (t - first_s)[:, None] * axis)

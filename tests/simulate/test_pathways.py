@@ -115,6 +115,8 @@ def test_stimulated_echo():
     assert path.orders == (1, 0, -1)
     assert path.echo_time_s == pytest.approx(0.05, abs=1e-12)
     assert path.transfer == pytest.approx(0.5**1.5)
+    # TE is the time in the transverse plane: TM, along z, does not count.
+    assert principal_echo(steam()).te_s == pytest.approx(0.02, abs=1e-12)
 
 
 def test_echo_of_press_is_counted_from_rf_centres():

@@ -13,7 +13,7 @@ from seqgen.errors import InputError
 from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.localise import play, prepare
 from seqgen.simulate.molecule import relaxation_effect
-from seqgen.simulate.relaxation import SpinRelaxation, equal_for_all, n_pieces, relax
+from seqgen.simulate.relaxation import SpinRelaxation, equal_for_all, relax
 from seqgen.simulate.slices import SliceAxis, relaxing_pulse
 from seqgen.spin.hamiltonian import group_model
 from seqgen.spin.system import Relaxation, SpinSystem
@@ -183,9 +183,25 @@ def test_gradients_pass_through_relaxation():
     assert torch.autograd.gradcheck(lambda r: relax(r, TIMES, 0.01), (rho,))
 
 
-@pytest.mark.parametrize(("samples", "pieces"), [(200, 20), (199, 199), (10, 10)])
-def test_pieces_are_whole_runs_of_samples(samples, pieces):
-    assert n_pieces(samples, 0.02, 1e-3) == pieces
+@pytest.mark.parametrize("n_samples", [1, 7, 97])
+def test_pieces_do_not_depend_on_how_a_pulse_is_sampled(n_samples):
+    """A rectangle of 20 ms on a lone spin, against the Bloch equations of a constant field in closed form (expm)."""
+    t1_s, t2_s, b1_hz, offset_hz = 1.2, 0.03, 12.5, 8.0
+    block = Interval(
+        dwell_s=0.02 / n_samples,
+        b1_hz=torch.full((n_samples,), b1_hz, dtype=torch.complex128),
+        gradient_hz_per_m=torch.zeros(n_samples, 3, dtype=torch.float64),
+        use="preparation",
+        centre_s=0.01,
+    )
+    model = group_model(group_at_hz([offset_hz], {}), FREQUENCY_HZ, REFERENCE_PPM)
+    times = SpinRelaxation(t1_s=(t1_s,), t2_s=(t2_s,))
+    pulse = relaxing_pulse(model, block, ensemble(), times, NOWHERE, 1e-4)
+    rho = pulse.apply(model.initial_state[None, None])[0, 0].numpy()
+    found = [2 * np.trace(rho @ exact_spins.PAULI[axis]).real for axis in "xyz"]
+    w1, w = 2 * np.pi * b1_hz, 2 * np.pi * offset_hz
+    bloch = np.array([[-1 / t2_s, -w, 0], [w, -1 / t2_s, -w1], [0, w1, -1 / t1_s]])
+    np.testing.assert_allclose(found, expm(bloch * 0.02) @ [0, 0, 1], rtol=0, atol=1e-3)
 
 
 def test_impossible_times_and_reduced_groups_are_refused():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import bloch_pulse as bloch
 import numpy as np
@@ -169,7 +170,7 @@ def test_carrier_frame_is_a_short_cut_and_nothing_else():
     assert float(coarse.abs().max()) < 2e-5
     assert float(fine.abs().max()) == pytest.approx(float(coarse.abs().max()) / 4, rel=0.01)
     # Richardson: nothing is left at a raster of zero.
-    assert float((4 * fine - coarse).abs().max()) / 3 < 1e-9
+    assert float((4 * fine - coarse).abs().max()) / 3 < 5e-9
 
 
 def test_carrier_of_zero_is_exact():
@@ -190,3 +191,55 @@ def test_positions_cover_all_spins_and_share_the_thickness():
     assert weight * u.shape[1] == pytest.approx(reach_m / sliced.thickness_m)
     assert 0.9 / 20 < weight <= 1 / 20
     assert u.shape[0] == 2
+
+
+def rectangle(flip_deg, use, n=100, duration_s=1e-3):
+    b1_hz = torch.full((n,), math.radians(flip_deg) / (2 * math.pi * duration_s), dtype=torch.complex128)
+    return selective(b1_hz, duration_s / n, X, 1e5, use)
+
+
+@pytest.mark.parametrize(("flip_deg", "use"), [(90, "excitation"), (180, "refocusing")])
+def test_a_rectangle_selects_what_it_touches(flip_deg, use):
+    """|b|^2 = (b1/w)^2 sin^2(pi w T), w^2 = b1^2 + f^2: half maxima and last crossing of 1e-3 found on a fine grid."""
+    found = slice_of(rectangle(flip_deg, use))
+    b1_hz, f_hz = flip_deg / 360 / 1e-3, np.linspace(0, 20000, 2_000_001)
+    w = np.hypot(b1_hz, f_hz)
+    b2 = (b1_hz / w * np.sin(np.pi * w * 1e-3)) ** 2
+    profile = np.sqrt(4 * b2 * (1 - b2).clip(min=0)) if use == "excitation" else b2
+    assert found.thickness_m * 1e5 == pytest.approx(2 * f_hz[profile >= profile.max() / 2].max(), rel=2e-3)
+    assert found.high_hz == pytest.approx(f_hz[b2 > 1e-3].max(), abs=100)
+    assert found.low_hz == pytest.approx(-found.high_hz)
+
+
+def test_a_slice_without_edges_is_refused():
+    g = torch.Generator().manual_seed(0)
+    noise = 4e3 * torch.randn(40, generator=g, dtype=torch.complex128)
+    with pytest.raises(InputError, match=r"no edges|no slice"):
+        slice_of(selective(noise, 2e-5, X, 1e5, "refocusing"))
+
+
+def test_gradients_reach_every_sample_of_a_constant_pulse():
+    b1_hz = torch.full((20,), 100.0, dtype=torch.complex128, requires_grad=True)
+    pulse = selective(b1_hz, 5e-5, X, 0.0, "preparation")
+    u, _ = pulse_over_positions(model_of([30.0], {}), pulse, ensemble(), positions_per_slice=4, j_step_s=1e-4)
+    (gradient,) = torch.autograd.grad(u.real.sum(), b1_hz)
+    assert int((gradient.abs() > 1e-9).sum()) == 20
+
+
+def test_too_many_positions_for_memory_are_refused():
+    pulse = interval_of(slr(180), "refocusing")
+    model = model_of([float(k) for k in range(8)], {(k, k + 1): 7.0 for k in range(7)})
+    positions = torch.linspace(-0.1, 0.1, 10_000_000, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"10000000 propagators of a pulse need about"):
+        pulse_over_positions(model, pulse, ensemble(), positions_per_slice=4, j_step_s=1e-4, positions_m=positions)
+
+
+def test_phase_of_a_slice_gradient_counts_from_the_pulse_centre():
+    """A pulse whose centre is stated a quarter in: spins at x turn by g x (T - 2 centre) more than about the middle."""
+    pulse, x_m = interval_of(slr(180), "refocusing"), 0.004
+    early = replace(pulse, centre_s=0.25 * pulse.duration_s)
+    model, positions = model_of([0.0], {}), torch.tensor([x_m], dtype=torch.float64)
+    a, b = (propagators(p, model, positions)[0] for p in (pulse, early))
+    turns = float(pulse.gradient_hz_per_m[0].sum()) * x_m * 0.25 * pulse.duration_s
+    # Half of it before, half after: what is flipped sees twice the difference.
+    assert complex(b[0, 1] / a[0, 1]) == pytest.approx(complex(np.exp(2j * np.pi * turns)), abs=1e-9)
