@@ -107,6 +107,7 @@ def peers(quick: bool) -> Report:
     report["mrsandbox_ratio"] = report["epoch_mrsandbox_s"] / report["epoch_ours_s"]
     report["mrsandbox_float32_ratio"] = report["epoch_mrsandbox_float32_s"] / report["epoch_ours_s"]
     report["qutip_ratio"] = report["grape_qutip_s"] / report["grape_ours_s"]
+    report["qutip_ratio_at_100_us"] = report["grape_qutip_s"] / report["grape_ours_100_us_s"]
     return report
 
 
@@ -118,6 +119,7 @@ def localisation(quick: bool) -> Report:
     report |= side_by_side({"basis20_16_s": lambda _: localised.basis()}, repeats=1 if quick else 3)
     seconds, exact = cpu_seconds(localised.exact_glutamate)
     fine = localised.basis(5e-5)
+    report["w2_pulse"] = localised.pulse_name()
     report["w2_exact_steps_41_s"] = seconds
     report["w2_error"] = largest_error(found, exact)
     report["basis20_error"] = max(largest_error(a, b) for a, b in zip(basis, fine, strict=True))

@@ -1,7 +1,8 @@
 """Localised PRESS with shaped selective 180-degree pulses: one metabolite at 41 x 41 positions, a basis set at 16 x 16.
 
 The sequence is that of the reference signals W2: hard 90x, TE1 = TE2 = 15 ms, orders -1, +1, -1, gradients on during
-the pulses alone, 2048 samples of 0.5 ms. The pulse is the 180 that is shipped with the simulation files.
+the pulses alone, 2048 samples of 0.5 ms. Pulse and gradient are those of W2 where the folder `shared` with the
+reference signals lies beside the project; elsewhere the 180 that is shipped with the simulation files.
 """
 
 import math
@@ -22,19 +23,38 @@ from seqgen.timeline import Interval, Receiver, Timeline, delay, ideal_pulse
 
 F0_HZ, REFERENCE_PPM, TE_S = 123.25e6, 2.35, 0.015
 N_SAMPLES, DWELL_S, PULSE_DWELL_S = 2048, 5e-4, 5e-5
-GRADIENT_HZ_PER_M = 6e4
 BASIS = (
     *("Ala", "Asc", "Asp", "Cr", "GABA", "Gln", "Glu", "Gly", "GPC", "GSH"),
     *("Lac", "mI", "NAA", "NAAG", "PCh", "PCr", "PE", "Ser", "sI", "Tau"),
 )
 
 
+_PROJECT = Path(__file__).resolve().parents[1]
+_W2 = _PROJECT.parent / "shared/data/reference/w2_inputs.npz"
+
+
+def pulse_name() -> str:
+    """Return which 180 is played."""
+    return "W2 (Mao, 1.09 kHz)" if _W2.exists() else "shipped (Hamming sinc)"
+
+
 def pulse_hz() -> Tensor:
-    """Return the 180 of the shipped simulation file, Hz, complex, one sample per PULSE_DWELL_S."""
-    path = Path(__file__).resolve().parents[1] / "protocols/simulate_press_shaped_180.csv"
-    t_s, amplitude_hz, phase_rad = np.loadtxt(path, delimiter=",", skiprows=1, comments="#", ndmin=2).T[:3]
-    assert abs(t_s[1] - t_s[0] - PULSE_DWELL_S) < 1e-9
+    """Return the 180, Hz, complex, one sample per PULSE_DWELL_S."""
+    if _W2.exists():
+        with np.load(_W2, allow_pickle=True) as inputs:
+            amplitude_hz, phase_rad = inputs["pulse_amp_Hz"], inputs["pulse_phase_rad"]
+    else:
+        path = _PROJECT / "protocols/simulate_press_shaped_180.csv"
+        _, amplitude_hz, phase_rad = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2).T[:3]
     return torch.as_tensor(amplitude_hz * np.exp(1j * (phase_rad + math.pi / 2)))
+
+
+def gradient_hz_per_m() -> float:
+    """Return the slice gradient, Hz/m."""
+    if not _W2.exists():
+        return 6e4
+    with np.load(_W2, allow_pickle=True) as inputs:
+        return float(inputs["grad_Hz_per_m"])
 
 
 def timeline(b1_hz: Tensor) -> Timeline:
@@ -43,7 +63,7 @@ def timeline(b1_hz: Tensor) -> Timeline:
 
     def selective(axis: int) -> Interval:
         gradient = torch.zeros(b1_hz.shape[0], 3, dtype=torch.float64)
-        gradient[:, axis] = GRADIENT_HZ_PER_M
+        gradient[:, axis] = gradient_hz_per_m()
         return Interval(
             dwell_s=PULSE_DWELL_S,
             b1_hz=b1_hz,
@@ -92,7 +112,7 @@ def exact_signal(b1_hz: Tensor, model: GroupModel, positions_m: Tensor) -> Tenso
     rho = ninety @ fz @ ninety.mH * (order == -1)
     for after in (1, -1):
         rho = free @ rho @ free.mH
-        h = h0 + 2 * math.pi * GRADIENT_HZ_PER_M * positions_m[:, None, None] * fz
+        h = h0 + 2 * math.pi * gradient_hz_per_m() * positions_m[:, None, None] * fz
         u = torch.eye(2**n, dtype=torch.complex128).expand(len(positions_m), -1, -1)
         for sample in b1_hz:
             u = (

@@ -284,6 +284,7 @@ def measure(repeats: int = 7) -> dict[str, float]:
     }
     grapes = {
         "grape_ours": our_grape_evaluation(model, target),
+        "grape_ours_100_us": our_grape_evaluation(model, target, j_step_s=1e-4),
         "grape_qutip": qutip_grape_evaluation(model, target),
     }
 

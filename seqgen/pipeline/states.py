@@ -40,7 +40,7 @@ from seqgen.spin.bounds import Bound, coefficient_bound, fraction_reached, no_bo
 from seqgen.spin.hamiltonian import GroupModel, group_model
 from seqgen.spin.operators import spin_operator, total_operator
 from seqgen.spin.product_operators import Term, expand, largest, to_text
-from seqgen.spin.system import SpinGroup
+from seqgen.spin.system import PROTON_SHIFT_PPM, SpinGroup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,6 +265,7 @@ def _spectrum(study: Study, model: GroupModel, echo: Tensor, peak_ppm: float | N
     transverse = _after_90(model)
     peak_hz = _highest(model, transverse, window_hz, fwhm_hz)
     if peak_ppm is not None:
+        _require_ppm(peak_ppm)
         peak_hz = ppm_to_hz(peak_ppm, f0_hz, reference_ppm)
     rho = to_eigenbasis(echo, model)
     at = f"at {reference_ppm + peak_hz / f0_hz * 1e6:.3f} ppm"
@@ -291,6 +292,13 @@ def _spectrum(study: Study, model: GroupModel, echo: Tensor, peak_ppm: float | N
         note=f"upper bound, not necessarily reachable; some unitary reaches {found:.4g}",
     )
     return [*rows, energy]
+
+
+def _require_ppm(peak_ppm: float) -> None:
+    """Refuse what is no shift of 1H."""
+    low, high = PROTON_SHIFT_PPM
+    if not low <= peak_ppm <= high:
+        raise InputError(f"The peak must lie between {low:g} and {high:g} ppm, but is {peak_ppm}. Give a shift in ppm.")
 
 
 def _unbounded() -> list[Reached]:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from seqgen.errors import InputError
 from seqgen.model.lineshape import lorentz_response, voigt_response
 from seqgen.simulate.ensemble import Ensemble
 from seqgen.spin.hamiltonian import GroupModel
@@ -80,6 +81,7 @@ def fid(
     signal = samples.reshape(*amplitude.shape[:-1], n_blocks * _SAMPLES_PER_BLOCK)[..., :n_samples]
     if members is None:
         return signal
+    _require_members(amplitude, members)
     t_s = first_sample_s + count(n_samples) * dwell_s
     return signal * torch.exp(
         2j * math.pi * members.drift_hz[:, None] * t_s - math.pi * members.linewidth_hz[:, None] * t_s.abs()
@@ -127,6 +129,7 @@ def spectrum(
 
     if members is None:
         return amplitude @ response(0.0, 0.0).to(amplitude.dtype)
+    _require_members(amplitude, members)
     kinds, kind = torch.unique(torch.stack([members.drift_hz, members.linewidth_hz], 1), dim=0, return_inverse=True)
     parts = [
         (
@@ -138,3 +141,12 @@ def spectrum(
     ]
     order = torch.argsort(torch.argsort(kind, stable=True), stable=True)
     return torch.cat(parts)[order]
+
+
+def _require_members(amplitude: Tensor, members: Ensemble) -> None:
+    """Refuse lines that are not those of an ensemble."""
+    if amplitude.ndim != 2 or amplitude.shape[0] != members.size:
+        raise InputError(
+            f"Lines of an ensemble of {members.size} members need amplitudes of shape ({members.size}, n_lines), but "
+            f"have {tuple(amplitude.shape)}. Give the members that the lines were simulated with."
+        )

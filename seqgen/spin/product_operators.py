@@ -16,7 +16,7 @@ Principles of NMR in One and Two Dimensions (1987), sec. 2.1.5 and 4.4.5.
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor
@@ -104,6 +104,8 @@ def expand(rho: Tensor, normalisation: Normalisation = "plain") -> ProductOperat
     pairs = [len(batch) + k for spin in range(n) for k in (spin, n + spin)]
     values = rho.to(_complex(rho.dtype)).reshape(*batch, *[2] * (2 * n)).permute(*range(len(batch)), *pairs)
     coefficients = _per_spin(values.reshape(-1, 4**n), _TO_COEFFICIENT, n).reshape(*batch, 4**n)
+    if normalisation not in get_args(Normalisation):
+        raise InputError(f"The normalisation must be 'plain' or 'ernst', but is {normalisation!r}.")
     if normalisation == "ernst":
         coefficients = coefficients / _ernst_factor(n, coefficients)
     return ProductOperators(coefficients=coefficients, n_spins=n, normalisation=normalisation)

@@ -123,3 +123,9 @@ def test_unknown_names_and_foreign_files_are_refused(study, plain_file, tmp_path
     other.write_text(study.path.read_text() + "\n# changed\n")
     with pytest.raises(InputError, match="was not built from"):
         states(load_study(other), plain_file, "Glu")
+
+
+@pytest.mark.parametrize("peak_ppm", [float("nan"), 500.0])
+def test_a_peak_that_is_no_shift_is_refused(study, plain_file, peak_ppm):
+    with pytest.raises(InputError, match="between -5 and 20 ppm"):
+        states(study, plain_file, "Glu", peak_ppm=peak_ppm)

@@ -133,3 +133,14 @@ def test_gradients_of_the_whole_ensemble_through_filters_and_averages():
     for size in (200.0, 0.0):
         b1 = (size * torch.randn(1, 4, generator=g, dtype=torch.complex128)).requires_grad_()
         assert torch.autograd.gradcheck(loss, (b1,), eps=1e-4, rtol=1e-4, atol=1e-8)
+
+
+def test_members_belong_to_their_lines():
+    model = model_of([-40.0], {})
+    found = lines(play(prepare([hard_press()], model, ensemble((0.0, 5.0)))), model)
+    for receive in (
+        lambda members: fid(found, 8, 1e-3, members=members),
+        lambda members: spectrum(found, torch.zeros(3).double(), fwhm_lorentz_hz=4.0, members=members),
+    ):
+        with pytest.raises(InputError, match="ensemble of 3 members"):
+            receive(ensemble((0.0, 5.0, 6.0)))

@@ -254,3 +254,8 @@ def test_order_may_count_some_spins_alone():
     matrix = parse_operator("I1+ I2+", 2)
     norms = coherence_norms(matrix, coherence_order(2, (0,)))
     assert {p for p, norm in norms.items() if norm > 0} == {1}
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(InputError, match="'plain' or 'ernst', but is 'foo'"):
+        expand(torch.eye(2, dtype=torch.complex128), "foo")
