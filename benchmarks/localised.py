@@ -103,9 +103,11 @@ def signal(
 
 def exact_signal(b1_hz: Tensor, model: GroupModel, positions_m: Tensor) -> Tensor:
     """Return the FID by one matrix exponential of the full Hamiltonian per sample and position, without the engine."""
-    n = model.group.n_spins
-    fx, fy, fz = (total_operator(n, axis) for axis in "xyz")
-    h0 = model.coupling_rad_per_s + sum(2 * math.pi * model.offset_hz[k] * spin_operator(n, k, "z") for k in range(n))
+    sizes, d = model.group.dimension, model.dimension
+    fx, fy, fz = (total_operator(sizes, axis) for axis in "xyz")
+    h0 = model.coupling_rad_per_s + 2 * math.pi * sum(
+        model.offset_hz[k] * spin_operator(sizes, k, "z") for k in range(len(sizes))
+    )
     order = torch.round(fz.diagonal().real[:, None] - fz.diagonal().real[None, :])
     free = torch.linalg.matrix_exp(-1j * h0 * 0.5 * (TE_S - b1_hz.shape[0] * PULSE_DWELL_S))
     ninety = torch.linalg.matrix_exp(-0.5j * math.pi * fx)
@@ -113,7 +115,7 @@ def exact_signal(b1_hz: Tensor, model: GroupModel, positions_m: Tensor) -> Tenso
     for after in (1, -1):
         rho = free @ rho @ free.mH
         h = h0 + 2 * math.pi * gradient_hz_per_m() * positions_m[:, None, None] * fz
-        u = torch.eye(2**n, dtype=torch.complex128).expand(len(positions_m), -1, -1)
+        u = torch.eye(d, dtype=torch.complex128).expand(len(positions_m), -1, -1)
         for sample in b1_hz:
             u = (
                 torch.linalg.matrix_exp(-1j * PULSE_DWELL_S * (h + 2 * math.pi * (sample.real * fx + sample.imag * fy)))
@@ -122,7 +124,9 @@ def exact_signal(b1_hz: Tensor, model: GroupModel, positions_m: Tensor) -> Tenso
         rho = (u @ rho @ u.mH).mean(0) * (order == after)
         rho = free @ rho @ free.mH
     energy, vectors = torch.linalg.eigh(h0)
-    detected = (vectors.mH @ (fx + 1j * fy) @ vectors).mT * (vectors.mH @ rho @ vectors) * 4 / 2**n
+    detected = (
+        (vectors.mH @ (fx + 1j * fy) @ vectors).mT * (vectors.mH @ rho @ vectors) * (4 / d * model.group.multiplier)
+    )
     t_s = torch.arange(N_SAMPLES, dtype=torch.float64) * DWELL_S
     kept = torch.nonzero(detected.abs() > 1e-14)
     frequency = energy[kept[:, 1]] - energy[kept[:, 0]]
@@ -145,6 +149,22 @@ def basis(j_step_s: float = RESULT_J_STEP_S, count: int = 16) -> Tensor:
     shot, places = timeline(pulse_hz()), positions(count)
     return torch.stack(
         [signal(shot, molecule_models(spin_system(name), F0_HZ, REFERENCE_PPM), places, j_step_s) for name in BASIS]
+    )
+
+
+def exact_basis(count: int = 16) -> Tensor:
+    """Return what `basis` approximates: exact steps for every (reduced) group."""
+    places = positions(count)
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    exact_signal(pulse_hz(), model, places)
+                    for model in molecule_models(spin_system(name), F0_HZ, REFERENCE_PPM)
+                ]
+            ).sum(0)
+            for name in BASIS
+        ]
     )
 
 

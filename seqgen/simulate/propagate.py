@@ -83,7 +83,7 @@ def pulse_propagator(
     real = b1_hz.real.dtype
     offset_hz = offset_hz.to(b1_hz.device, real)
     b1_scale = torch.ones_like(offset_hz) if b1_scale is None else b1_scale.to(b1_hz.device, real)
-    peak_hz = float(b1_hz.detach().abs().max() * b1_scale.detach().max())
+    peak_hz = float(b1_hz.detach().abs().max() * b1_scale.detach().abs().max())
     j_step_s = _cut_j_step_s(model, peak_hz, j_step_s, b1_hz.shape[1] * dwell_s)
     reach_hz = float(offset_hz.detach().abs().max()) + float(model.offset_hz.abs().max())
     reach_hz += peak_hz + _modulation_hz(b1_hz.detach(), dwell_s)
