@@ -256,20 +256,34 @@ def build(protocol: Path, design_path: Path | None, output: Path, as_json: bool)
 @click.argument("seq", type=click.Path(path_type=Path))
 @click.option("--scanner", help="Scanner profile: a name of the table, or the path of a .yaml profile of your own.")
 @click.option("--protocol", type=click.Path(path_type=Path), help="Take scanner and pulse limits from this protocol.")
+@click.option("--crushers", metavar="METABOLITE", help="Judge the crushers too, by this metabolite of the protocol.")
+@click.option(
+    "--sample-extent-mm",
+    "extent_mm",
+    type=click.FloatRange(min=1),
+    default=200.0,
+    show_default=True,
+    help="Edge of the box that the sample fills, for --crushers.",
+)
 @_JSON
-def check(seq: Path, scanner: str | None, protocol: Path | None, as_json: bool) -> None:
+def check(
+    seq: Path, scanner: str | None, protocol: Path | None, crushers: str | None, extent_mm: float, as_json: bool
+) -> None:
     """Check a .seq file on disk against the limits of a scanner.
 
     RF amplitude (uT), gradient amplitude (mT/m) and slew (T/m/s), rasters and dead times (us), readouts, signature.
-    What could not be checked is said to be "not checked". Exit code 1 if a check fails.
+    With --crushers, every coherence pathway of a metabolite is dephased by the gradients of the file over the sample
+    (mm): unwanted ones must stay below 1e-3 of the echo (seconds to a minute). What could not be checked is said to be
+    "not checked". Exit code 1 if a check fails.
 
     \b
     Example:
       seqgen check press_edited.seq --scanner siemens_prisma_3t
+      seqgen check press_edited.seq --protocol my_study.yaml --crushers Glu
     """
     from seqgen import library
     from seqgen.errors import InputError
-    from seqgen.pipeline.build import check_file, checks_json
+    from seqgen.pipeline.build import check_crushers, check_file, checks_json
     from seqgen.verify.limits import NO_LICENCE
 
     if (scanner is None) == (protocol is None):
@@ -277,6 +291,10 @@ def check(seq: Path, scanner: str | None, protocol: Path | None, as_json: bool) 
     study = _study(protocol) if protocol is not None else None
     profile = study.protocol.scanner if study is not None else library.scanner(str(scanner))
     checks = check_file(seq, profile, study.protocol.design.energy_max_hz2_s if study is not None else None)
+    if crushers is not None:
+        if study is None:
+            raise InputError("--crushers needs --protocol: frequency, water shift and metabolites come from there.")
+        checks = (*checks, check_crushers(study, seq, crushers, extent_mm * 1e-3))
     result = checks_json(seq, profile, checks)
     lines = [
         f"{row.status:12} {row.name:34} "

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.pipeline.study import Study
 from seqgen.provenance import replacing, sha256_file, versions
 from seqgen.scanner import Scanner
+from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.played import built_shots
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.seqfile.writer import SeqFormat, write_seq
 from seqgen.sequence.plugins import Built
+from seqgen.simulate.dephasing import crusher_verdict, pathway_signals
+from seqgen.spin.hamiltonian import molecule_models
 from seqgen.timeline import Receiver, Timeline
 from seqgen.verify.limits import Check, check_limits
 
@@ -157,6 +160,45 @@ def _same_readout(wanted: Receiver | None, got: Receiver | None) -> bool:
 def check_file(path: Path, scanner: Scanner, energy_max_hz2_s: float | None) -> tuple[Check, ...]:
     """Check a `.seq` file on disk against a scanner's profile."""
     return check_limits(read_seq(path), scanner, energy_max_hz2_s=energy_max_hz2_s)
+
+
+def check_crushers(study: Study, path: Path, metabolite: str, extent_m: float) -> Check:
+    """Judge the crushers of a `.seq` by the pathways of a metabolite's largest spin group, from the excitation on.
+
+    Args:
+        study: The protocol.
+        path: The file.
+        metabolite: One of the sample's metabolites.
+        extent_m: Edge of the box that the sample fills, m.
+
+    Raises:
+        InputError: If the sample does not hold the metabolite, or the file excites nothing.
+    """
+    if metabolite not in study.systems:
+        raise InputError(f"{study.path} has no metabolite {metabolite!r}. Its sample holds {', '.join(study.systems)}.")
+    protocol = study.protocol
+    models = molecule_models(study.systems[metabolite], protocol.spectrometer_frequency_hz, protocol.water_shift_ppm)
+    cycle = [_from_excitation(shot, path) for shot in phase_cycle(shots(read_seq(path)))]
+    table = pathway_signals(cycle, max(models, key=lambda model: model.dimension), extent_m=(extent_m,) * 3)
+    edited = any(interval.use == "preparation" for _, interval in cycle[0].pulses())
+    verdict = crusher_verdict(table, refocused_is_signal=edited)
+    judged = verdict.sufficient or verdict.worst_ratio > verdict.limit
+    return Check(
+        name=f"crushers ({metabolite})",
+        status="passed" if verdict.sufficient else "failed" if judged else "not checked",
+        value=verdict.worst_ratio,
+        limit=verdict.limit,
+        unit="of echo",
+        note=verdict.text,
+    )
+
+
+def _from_excitation(shot: Timeline, path: Path) -> Timeline:
+    """Return a shot from its excitation on: suppression before it multiplies the pathways and refocuses none."""
+    first = next((k for k, interval in enumerate(shot.intervals) if interval.use == "excitation"), None)
+    if first is None:
+        raise InputError(f"{path} has no excitation pulse: there is no echo to compare with. Check what wrote it.")
+    return replace(shot, intervals=shot.intervals[first:])
 
 
 def checks_json(path: Path, scanner: Scanner, checks: tuple[Check, ...]) -> dict[str, Any]:

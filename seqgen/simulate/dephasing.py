@@ -287,19 +287,24 @@ def pathway_signals(
     )
 
 
-def crusher_verdict(table: PathwayTable, limit: float = CRUSHER_LIMIT) -> CrusherVerdict:
+def crusher_verdict(
+    table: PathwayTable, limit: float = CRUSHER_LIMIT, *, refocused_is_signal: bool = False
+) -> CrusherVerdict:
     """Judge the crushers of a shot: is every pathway but the wanted echo small enough?
 
     Args:
         table: From `pathway_signals`.
         limit: Largest size of one unwanted pathway, after crushers and phase cycle, relative to the wanted echo.
+        refocused_is_signal: Whether pathways whose gradient moments cancel belong to the signal, as they do where an
+            editing pulse turns coherences round: `play`, basis sets and designs keep them. Else they are unwanted.
 
     Raises:
         InputError: If the limit is not positive.
     """
     if not limit > 0:
         raise InputError(f"limit must be positive (a part of the wanted echo), but is {limit}. Use 1e-3, for example.")
-    wanted, unwanted = table.wanted, table.signals[1:]
+    kept = [signal for signal in table.signals[1:] if refocused_is_signal and signal.refocused]
+    wanted, unwanted = table.wanted, [signal for signal in table.signals[1:] if signal not in kept]
     dropped = table.dropped_norm / (abs(wanted.cycle_weight) * wanted.dephased)
     worst = unwanted[0] if unwanted else None
     worst_ratio = worst.ratio if worst is not None else 0.0
@@ -311,6 +316,11 @@ def crusher_verdict(table: PathwayTable, limit: float = CRUSHER_LIMIT) -> Crushe
         text = (
             f"The largest unwanted pathway {worst.orders} is {worst_ratio:.2g} of the wanted echo {wanted.orders}, "
             f"limit {limit:.2g}; all {len(unwanted)} together are at most {total:.2g}."
+        )
+    if kept:
+        text += (
+            f" {len(kept)} more are refocused and part of the simulated signal, the largest {kept[0].orders} with "
+            f"{kept[0].ratio:.2g} of the echo."
         )
     if table.n_dropped:
         text += f" {table.n_dropped} branches were left out, before dephasing {dropped:.2g} of the echo."

@@ -455,6 +455,16 @@ def test_verdict_says_when_no_crusher_would_help():
     assert "moments cancel" in verdict.text
 
 
+def test_refocused_pathways_of_an_edited_shot_may_count_as_signal():
+    """As many as the list of refocused pathways through all orders of two spins has, less the echo itself."""
+    n_refocused = len(refocused_pathways([hard_press(edit=(70, 0.3))], orders=(-2, -1, 0, 1, 2)))
+    table = pathway_signals([hard_press(edit=(70, 0.3))], model_of(), extent_m=(0.05,) * 3)
+    verdict = crusher_verdict(table, limit=0.02, refocused_is_signal=True)
+    assert not verdict.worst.refocused
+    assert f"{n_refocused - 1} more are refocused and part of the simulated signal" in verdict.text
+    assert verdict.worst_ratio == max(signal.ratio for signal in table.signals[1:] if not signal.refocused)
+
+
 def test_verdict_of_a_plain_fid_has_nothing_to_compare():
     shot = Timeline(intervals=(ideal_pulse(1.0, 0.0, "excitation"), readout()))
     verdict = crusher_verdict(pathway_signals([shot], model_of(), extent_m=(0.05,) * 3))
