@@ -146,6 +146,7 @@ class _ScannerRow:
     adc_dead_time_s: Sourced
     adc_samples_divisor: Sourced
     adc_samples_max: Sourced
+    newest_pulseq_format: Sourced | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -263,6 +264,11 @@ def _spin_group(row: _GroupRow, where: str) -> SpinGroup:
     )
 
 
+def scanner_names() -> tuple[str, ...]:
+    """Return the names of the profiles in data/scanners.yaml."""
+    return tuple(_scanners().scanners)
+
+
 def scanner(name_or_path: str | Path) -> Scanner:
     """Return a scanner profile by its name in data/scanners.yaml, or from a user's file with one profile.
 
@@ -287,7 +293,8 @@ def scanner(name_or_path: str | Path) -> Scanner:
 
 def _scanner(name: str, row: _ScannerRow) -> Scanner:
     """Return a row of the table as a scanner profile."""
-    values: dict[str, Any] = {item.name: getattr(row, item.name).value for item in fields(row) if item.name != "vendor"}
+    given = {item.name: getattr(row, item.name) for item in fields(row) if item.name != "vendor"}
+    values: dict[str, Any] = {name: sourced.value for name, sourced in given.items() if sourced is not None}
     for count in ("adc_samples_divisor", "adc_samples_max"):
         values[count] = round(values[count])
     return Scanner(name=name, vendor=row.vendor, **values)

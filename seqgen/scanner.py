@@ -1,8 +1,12 @@
-"""Scanner profiles: rasters, dead times and limits as data; no decisions are taken here."""
+"""Scanner profiles: rasters, dead times and limits as data; the one decision is whether files can be read there."""
 
 from dataclasses import dataclass
 
+from seqgen.errors import HardwareLimitError
 from seqgen.units import tesla_to_hz
+
+OLDEST_PULSEQ_FORMAT = 1.4
+"""Oldest Pulseq format that seqgen writes (1.4.1), major.minor."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +43,8 @@ class Scanner:
     """Number of ADC samples must be divisible by this."""
     adc_samples_max: int = 8192
     """Most samples of a readout."""
+    newest_pulseq_format: float | None = None
+    """Newest Pulseq format that the interpreter reads, major.minor; None: 1.4.1 or 1.5.0, which seqgen writes."""
 
     @property
     def b1_max_hz(self) -> float:
@@ -54,3 +60,25 @@ class Scanner:
     def max_slew_hz_per_m_per_s(self) -> float:
         """Largest slew rate, Hz/m/s."""
         return tesla_to_hz(self.max_slew_t_per_m_per_s)
+
+
+def require_pulseq_format(scanner: Scanner) -> None:
+    """Refuse a scanner whose interpreter reads no format that seqgen writes.
+
+    Raises:
+        HardwareLimitError: If its newest format is older than 1.4.
+
+    Example:
+        >>> from seqgen.library import scanner
+        >>> require_pulseq_format(scanner("siemens_prisma_3t"))
+        >>> require_pulseq_format(scanner("marcos"))
+        Traceback (most recent call last):
+        ...
+        seqgen.errors.HardwareLimitError: The interpreter of marcos reads Pulseq files up to format 1.3, but seqgen ...
+    """
+    newest = scanner.newest_pulseq_format
+    if newest is not None and newest < OLDEST_PULSEQ_FORMAT:
+        raise HardwareLimitError(
+            f"The interpreter of {scanner.name} reads Pulseq files up to format {newest:g}, but seqgen writes 1.4.1 "
+            "and 1.5.0 only and has no converter. Choose the profile of a scanner that reads one of these."
+        )

@@ -88,6 +88,7 @@ class _Parts:
     rephase_and_crush: Block
     crush_1: Block
     crush_2: Block
+    crush_2_after: Block
     edit: TimedBlock | None
 
 
@@ -265,8 +266,9 @@ def _parts(params: PressParams, context: BuildContext) -> _Parts:
         excitation=excitation,
         refocusing=(first, second),
         rephase_and_crush=crusher(crush_1 - excitation.moment_after_per_m),
-        crush_1=crusher(crush_1),
+        crush_1=crusher(crush_1 - _surplus(first)),
         crush_2=crusher(crush_2),
+        crush_2_after=crusher(crush_2 - _surplus(second)),
         edit=None
         if context.editing_pulse is None
         else nonselective(
@@ -277,6 +279,11 @@ def _parts(params: PressParams, context: BuildContext) -> _Parts:
             scanner=scanner,
         ),
     )
+
+
+def _surplus(refocusing: TimedBlock) -> Vector:
+    """Return by how much a slice's gradient is longer after the pulse: ramps differ as dead time and ringdown do."""
+    return refocusing.moment_after_per_m - refocusing.moment_before_per_m
 
 
 def half_maximum_bandwidth_hz(pulse: RFPulse, *, excitation: bool) -> float:
@@ -371,7 +378,7 @@ def _shot(
     else:
         blocks += wait(te1_s / 2 - between[0] - parts.edit.before_s)
         blocks += [parts.edit.block, *wait(te2_s / 2 - between[1] - parts.edit.after_s)]
-    blocks += [parts.crush_2, second.block, parts.crush_2]
+    blocks += [parts.crush_2, second.block, parts.crush_2_after]
     return blocks + _readout(
         params, context, te2_s / 2 - second.after_s - parts.crush_2.duration_s, cycle_phase, blocks
     )

@@ -276,6 +276,47 @@ def test_scanners_are_those_of_the_facts(facts):
     assert premier.b1_max_t * 1e6 == pytest.approx(b1["ge_mr750_premier_uhp"]["range"][0])
 
 
+def test_further_scanners_are_those_of_the_facts(facts):
+    fact = facts("limits")["scanners"]
+    terra = library.scanner("siemens_terra_7t")
+    assert terra.b0_nominal_t == fact["siemens_terra_7T"]["B0_T"]
+    assert terra.b0_nominal_t * 42.577 == pytest.approx(facts("tissue")["larmor_MHz"]["siemens_7T"]["f0"], abs=0.05)
+    assert terra.max_gradient_t_per_m * 1e3 == pytest.approx(fact["siemens_terra_7T"]["max_grad_mT_m"])
+    assert terra.max_slew_t_per_m_per_s == fact["siemens_terra_7T"]["max_slew_T_m_s"]
+    b1 = facts("limits")["safety"]["b1_max_body_coil_3T_head_uT"]
+    assert terra.b1_max_t * 1e6 == pytest.approx(b1["siemens_terra_7T_1Tx8Rx_head_coil"]["range"][0])
+    mr750, xrm, ge = library.scanner("ge_mr750_3t"), fact["ge_coils"]["mr750_xrm"], fact["ge_common_pulseq"]
+    assert mr750.max_gradient_t_per_m * 1e3 == pytest.approx(xrm["gmax"])
+    assert mr750.max_slew_t_per_m_per_s == xrm["smax"]
+    assert (mr750.rf_raster_s, mr750.gradient_raster_s) == (ge["rf_raster_s"], ge["grad_raster_s"])
+    for name, key, insert in (
+        ("bruker_9p4t", "bruker_9p4T", "BGA12S_HP"),
+        ("bruker_11p7t", "bruker_11p7T", "BGA9S_HP"),
+    ):
+        bruker = library.scanner(name)
+        assert [bruker.max_gradient_t_per_m * 1e3, bruker.max_slew_t_per_m_per_s] == pytest.approx(
+            fact[key]["gradients"][insert]
+        )
+    nexus, console = library.scanner("nexus_osi2_one_47mt"), fact["nexus_console_osi2_one"]
+    assert nexus.b0_nominal_t == console["B0_T"][0]
+    assert nexus.max_gradient_hz_per_m == pytest.approx(console["max_grad_Hz_m"], rel=1e-3)
+    assert nexus.rf_ringdown_s * 1e6 == pytest.approx(console["rf_ringdown_us"]["helper"])
+    assert nexus.gradient_raster_s == console["helper_rasters_s"]
+    assert (nexus.rf_dead_time_s * 1e6, nexus.adc_dead_time_s) == pytest.approx((console["rf_dead_us"], 0))
+    marcos, flocra = library.scanner("marcos"), fact["marcos_flocra"]
+    assert marcos.rf_raster_s * 1e6 == pytest.approx(flocra["tx_raster_us"])
+    assert marcos.gradient_raster_s * 1e6 == pytest.approx(flocra["grad_raster_us"])
+    assert marcos.rf_dead_time_s * 1e6 == pytest.approx(flocra["tx_warmup_us"])
+    assert marcos.b1_max_hz == pytest.approx(flocra["rf_amp_max_Hz"], rel=5e-3)
+    assert marcos.max_gradient_hz_per_m == pytest.approx(1e6, rel=2e-3)
+
+
+def test_only_marcos_reads_no_format_that_seqgen_writes():
+    newest = {name: library.scanner(name).newest_pulseq_format for name in library.scanner_names()}
+    assert {name: value for name, value in newest.items() if value is not None} == {"marcos": 1.3}
+    assert len(newest) == 10
+
+
 def scanner_file(tmp_path, profiles):
     table = files("seqgen_data").joinpath("scanners.yaml").read_text(encoding="utf-8")
     prisma = table[table.index("  siemens_prisma_3t:") : table.index("  siemens_skyra_3t:")]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from seqgen.errors import InputError
 from seqgen.pulse.waveform import RFPulse
-from seqgen.scanner import Scanner
+from seqgen.scanner import Scanner, require_pulseq_format
 from seqgen.seqfile.blocks import Block
 
 GROUP = "seqgen.sequences"
@@ -37,6 +37,10 @@ class BuildContext:
     """Shift of water, ppm: offsets in Hz count from here."""
     editing_pulse: RFPulse | None = None
     """The designed pulse; None for the plain sequence."""
+
+    def __post_init__(self) -> None:
+        # Before any sequence builds anything, whoever wrote it.
+        require_pulseq_format(self.scanner)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
