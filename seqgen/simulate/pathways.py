@@ -24,6 +24,8 @@ MAX_PULSES = 10
 """Most pulses in a shot whose pathways are listed one by one."""
 DEPHASED_PER_M = 5.0
 """A pathway counts as refocused while its gradient moment stays below this many cycles per metre."""
+CANCELLED = 1e-4
+"""A pathway counts as cancelled by the phase cycle below this weight: phases in files have six digits, not all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,7 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
         orders: Coherence orders to consider between pulses.
 
     Returns:
-        Pathways with a cycle weight above 1e-6, largest transfer first.
+        Pathways with a cycle weight above `CANCELLED`, largest transfer first.
 
     Raises:
         InputError: If there is no pulse, no readout, or more than `MAX_PULSES` pulses.
@@ -91,7 +93,7 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
     for row in torch.nonzero(residuals < DEPHASED_PER_M)[:, 0].tolist():
         path, residual = tuple(int(order) for order in paths[row]), float(residuals[row])
         weight = cycle_weight(path, phases)
-        if abs(weight) < 1e-6:
+        if abs(weight) < CANCELLED:
             continue
         transfer = math.prod(
             t[a + 1][b + 1] if max(abs(a), abs(b)) <= 1 else 0.0

@@ -47,6 +47,11 @@ def test_two_steps_of_excitation_and_receiver_cancel_what_the_editing_pulse_exci
     assert orders_of(*against) == {(0, 0, 1, -1)}
 
 
+def test_phases_as_files_round_them_still_cancel():
+    cycle = [hard_press(edit=(70, 0.3), excitation_rad=a, receiver_rad=a) for a in (0.0, round(math.pi, 5))]
+    assert orders_of(*cycle) == {(-1, 1, 1, -1), (1, -1, 1, -1)}
+
+
 def test_exorcycle_of_the_editing_pulse_cancels_its_order_changes():
     cycle = [hard_press(edit=(70, k * math.pi / 2)) for k in range(4)]
     assert orders_of(*cycle) == {(-1, 1, 1, -1)}
