@@ -139,6 +139,7 @@ def kernel(quick: bool, picture: Path | None) -> Report:
     report: Report = {"gemm_gflops": rate / 1e9, "gemm_fraction": scaling.gemm_fraction(epoch.models()[0], 25, rate)}
     for n in (6, 7) if quick else (6, 7, 8):
         report[f"gemm_fraction_{n}_spins"] = scaling.gemm_fraction(scaling.chain(n), 1, rate, repeats=2)
+    report |= scaling.errors(quick)
     return report | {f"cost_{name}_{n}_s": s for name, row in found.items() for n, s in row.items()}
 
 

@@ -105,7 +105,9 @@ def naive_epoch(groups: Sequence[GroupModel], duration_s: float = DURATION_S, *,
     return lambda b1_hz: value_and_gradient(amplitudes, b1_hz)
 
 
-def exact_amplitudes(groups: Sequence[GroupModel], b1_hz: Tensor, duration_s: float = DURATION_S) -> Tensor:
+def exact_amplitudes(
+    groups: Sequence[GroupModel], b1_hz: Tensor, duration_s: float = DURATION_S, *, offset_hz: float = 0.0
+) -> Tensor:
     """Return the line amplitudes by one matrix exponential per sample, one point, without gradient, (1, n_lines)."""
     parts = []
     for model in groups:
@@ -113,9 +115,9 @@ def exact_amplitudes(groups: Sequence[GroupModel], b1_hz: Tensor, duration_s: fl
         fx, fy = (total_operator(count, axis) for axis in "xy")
         h0 = model.coupling_rad_per_s.to(torch.complex128)
         for k in range(count):
-            h0 = h0 + 2 * math.pi * model.offset_hz[k] * spin_operator(count, k, "z")
+            h0 = h0 + 2 * math.pi * (model.offset_hz[k] + offset_hz) * spin_operator(count, k, "z")
         u = torch.eye(2**count, dtype=torch.complex128)
-        for some in b1_hz.split(500):
+        for some in b1_hz.split(max(1, 2**19 // 4**count)):
             h = h0 + 2 * math.pi * (some.real[:, None, None] * fx + some.imag[:, None, None] * fy)
             for step in torch.linalg.matrix_exp(-1j * h * (duration_s / b1_hz.shape[-1])):
                 u = step @ u

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.epoch import DURATION_S, F0_HZ, models, our_epoch, pulse
-from benchmarks.measure import cpu_seconds
+from benchmarks.epoch import DURATION_S, F0_HZ, exact_amplitudes, line_amplitudes, models, our_epoch, pulse
+from benchmarks.measure import cpu_seconds, largest_error
 from seqgen.simulate.propagate import DESIGN_J_STEP_S, pulse_propagator
 from seqgen.spin.hamiltonian import GroupModel, group_model
+from seqgen.spin.operators import total_operator
 from seqgen.spin.system import SpinGroup
 
 PRODUCTS_PER_STEP = 4
@@ -33,6 +34,17 @@ def kernel_seconds(model: GroupModel, n_members: int, *, n_samples: int = 200, r
 
     run()
     return min(cpu_seconds(run)[0] for _ in range(repeats))
+
+
+def kernel_error(model: GroupModel, n_members: int) -> float:
+    """Return the error of line amplitudes after the pulse of `kernel_seconds`, of its first, middle and last member."""
+    offset_hz, b1_hz = torch.linspace(-10, 10, n_members, dtype=torch.float64), pulse()
+    u = pulse_propagator(model, b1_hz[None], DURATION_S / len(b1_hz), offset_hz=offset_hz, j_step_s=DESIGN_J_STEP_S)
+    fx = total_operator(model.group.n_spins, "x")
+    found = line_amplitudes(model, u @ fx @ u.mH)
+    some = sorted({0, n_members // 2, n_members - 1})
+    exact = torch.cat([exact_amplitudes([model], b1_hz, offset_hz=float(offset_hz[k])) for k in some])
+    return largest_error(found[some], exact)
 
 
 def gemm_fraction(model: GroupModel, n_members: int, rate: float, *, repeats: int = 5) -> float:
@@ -60,19 +72,27 @@ def chain(n_spins: int) -> GroupModel:
     )
 
 
+SPINS, MEMBERS = (2, 3, 4, 5, 6, 7, 8), (1, 3, 10, 30, 100, 300, 1000)
+
+
 def costs(quick: bool) -> dict[str, dict[int, float]]:
     """Return seconds of value and gradient against spins, members and RF samples (the last for Glu and Gln)."""
     repeats = 1 if quick else 3
-    spins = {n: kernel_seconds(chain(n), 1, repeats=repeats) for n in range(2, 8 if quick else 9)}
+    spins = {n: kernel_seconds(chain(n), 1, repeats=repeats) for n in (SPINS[:-1] if quick else SPINS)}
     glu = models()[0]
-    counts = (1, 10, 100) if quick else (1, 3, 10, 30, 100, 300, 1000)
-    members = {n: kernel_seconds(glu, n, repeats=repeats) for n in counts}
+    members = {n: kernel_seconds(glu, n, repeats=repeats) for n in (MEMBERS[:5:2] if quick else MEMBERS)}
     samples = {}
     for n in (100, 200, 2000, 20000) if quick else (100, 200, 500, 1000, 2000, 5000, 10000, 20000):
         way, b1_hz = our_epoch(models()), pulse(n)
         way(b1_hz)
         samples[n] = min(cpu_seconds(lambda way=way, b1_hz=b1_hz: way(b1_hz))[0] for _ in range(repeats + 2))
     return {"spins": spins, "members": members, "samples": samples}
+
+
+def errors(quick: bool) -> dict[str, float]:
+    """Return the errors of what `costs` times, against exact steps; chains up to six spins where it is to be quick."""
+    report = {f"error_spins_{n}": kernel_error(chain(n), 1) for n in (SPINS[:5] if quick else SPINS)}
+    return report | {f"error_members_{n}": kernel_error(models()[0], n) for n in (MEMBERS[:5:2] if quick else MEMBERS)}
 
 
 def plot(found: dict[str, dict[int, float]], path: Path) -> None:
