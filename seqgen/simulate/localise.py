@@ -82,7 +82,7 @@ class PreparedShot:
     time_zero_s: float
     """Time on the timeline to which states are brought: t = 0 of the lines, s."""
     te_s: float
-    """Time from the excitation to the echo, s."""
+    """Echo time, s (`pathways.Echo.te_s`)."""
     relaxed_s: float
     """Time between excitation and time zero in which the state has relaxed already, s: that of relaxing pulses."""
 
@@ -195,11 +195,13 @@ def play(
 
     Args:
         shot: From `prepare`.
-        replaced: Other propagators, shape (E, 1, d, d), for pulses by their index: the variable of a design.
+        replaced: Other propagators for pulses by their index, of the shape of their own: (E, 1, d, d) for a pulse
+            without slice gradient, the variable of a design. They do not relax.
         delays_s: Other free delays after each pulse, s (numbers or tensors).
 
     Returns:
-        Shape (E, d, d), complex; the thermal state is sum_k Iz_k. No relaxation. Differentiable.
+        Shape (E, d, d), complex; the thermal state is sum_k Iz_k. Nothing relaxes but during pulses that were
+        prepared to (`PreparedPulse.relaxing`). Differentiable.
     """
     model = shot.model
     delays = shot.delays_s if delays_s is None else delays_s

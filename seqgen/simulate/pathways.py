@@ -52,7 +52,8 @@ class Echo:
     time_s: float
     """Time of the echo on the timeline, s; of a plain FID the centre of its excitation."""
     te_s: float
-    """Time from the centre of the excitation to the echo, s; 0 for a plain FID."""
+    """Time from the centre of the excitation to the echo, less the time along z (TM of STEAM), s; 0 for a plain
+    FID."""
     is_echo: bool
     """False where the signal is a free induction decay with nothing to refocus it."""
     pathway: Pathway

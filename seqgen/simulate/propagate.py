@@ -1,4 +1,4 @@
-r"""Propagators of coupled spins through RF pulses, differentiable, with memory that does not grow with the pulse.
+r"""Propagators of coupled spins through RF pulses, differentiable, with memory that hardly grows with the pulse.
 
 Shift, offset, gradient and RF are sums of one-spin operators: over a J step of length h their propagator is the
 Kronecker product K of exact 2 x 2 rotations. The couplings H_J act by one fixed matrix E per step. Plain splitting
@@ -13,8 +13,9 @@ linear in J are those of a sum of midpoints for an integral, so they telescope t
 Sources: Takahashi, Imada, J Phys Soc Jpn 53:3765 (1984), doi:10.1143/JPSJ.53.3765; Blanes, Casas, Ros, SIAM J Sci
 Comput 21:711 (1999), doi:10.1137/S1064827598332497; derivation and measured errors in docs/engine.md.
 
-The gradient runs the unitaries backwards (`_PulsePropagator.backward`); members of an ensemble are worked off in blocks
-that fit into the cache.
+The gradient runs the unitaries backwards (`_PulsePropagator.backward`): of every J step the one-spin rotations are
+held, its d x d matrix only while all of them stay small. Members of an ensemble are worked off in blocks that fit into
+the cache.
 """
 
 import math
