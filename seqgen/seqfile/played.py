@@ -7,7 +7,7 @@ import numpy as np
 
 from seqgen.scanner import Scanner
 from seqgen.seqfile import events
-from seqgen.seqfile.blocks import Adc, Block, Rf, Trapezoid
+from seqgen.seqfile.blocks import Adc, Block, Gradient, Rf, SampledGradient
 from seqgen.seqfile.shots import Shot, shots
 
 
@@ -41,7 +41,7 @@ def built_shots(blocks: tuple[Block, ...], scanner: Scanner, name: str) -> tuple
 def _block(number: int, block: Block) -> events.Block:
     """Return the typed block of a file."""
     rf = None if block.rf is None else _rf(block.rf)
-    gradients = tuple(None if lobe is None else _gradient(lobe) for lobe in block.gradients)
+    gradients = tuple(None if lobe is None or lobe.peak_hz_per_m == 0 else _gradient(lobe) for lobe in block.gradients)
     adc = None if block.adc is None else _adc(block.adc)
     parts = [f"{block.duration_s:.9f}", *(part.key if part is not None else "-" for part in (rf, *gradients, adc))]
     return events.Block(
@@ -72,10 +72,20 @@ def _rf(rf: Rf) -> events.RfEvent:
     )
 
 
-def _gradient(lobe: Trapezoid) -> events.GradientEvent:
-    """Return the trapezoid as corners of a polygon."""
-    time_s = np.cumsum([0.0, lobe.rise_s, lobe.flat_s, lobe.fall_s])
-    value = lobe.amplitude_hz_per_m * np.array([0.0, 1.0, 1.0, 0.0])
+def _gradient(lobe: Gradient) -> events.GradientEvent:
+    """Return the gradient as corners of a polygon."""
+    time_s, value = lobe.corners()
+    time_s = time_s - lobe.delay_s
+    if isinstance(lobe, SampledGradient):
+        digest = hashlib.sha256(time_s.tobytes() + value.tobytes()).hexdigest()[:16]
+        return events.GradientEvent(
+            id=1,
+            kind="sampled",
+            delay_s=lobe.delay_s,
+            time_s=time_s,
+            value_hz_per_m=value,
+            key=f"g {digest} {lobe.delay_s}",
+        )
     if lobe.flat_s < 1e-12:
         time_s, value = np.delete(time_s, 2), np.delete(value, 2)
     return events.GradientEvent(

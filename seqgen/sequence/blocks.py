@@ -4,17 +4,21 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from seqgen.errors import HardwareLimitError
+from seqgen.errors import HardwareLimitError, InputError
 from seqgen.pulse.waveform import RFPulse, hold
 from seqgen.scanner import Scanner
-from seqgen.seqfile.blocks import Block, Rf, Trapezoid
+from seqgen.seqfile.blocks import Block, Rf, SampledGradient, Trapezoid
 from seqgen.sequence.timing import round_up
 from seqgen.timeline import PulseUse
 from seqgen.units import hz_to_tesla
 
 Vector = NDArray[np.float64]
+
+_MOST_TURNS_PER_SAMPLE = 0.25
+"""Most turns by which the RF of an off-centre slice under a modulated gradient may turn within a raster sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -163,6 +167,125 @@ def selective(
         moment_before_per_m=amplitude * (0.5 * rise + rf.centre_s) * direction,
         moment_after_per_m=amplitude * (flat - rf.centre_s + 0.5 * fall) * direction,
     )
+
+
+def selective_modulated(
+    pulse: RFPulse,
+    gradient_shape: Vector,
+    *,
+    bandwidth_hz: float,
+    thickness_m: float,
+    direction: Vector,
+    position_m: float,
+    carrier_offset_hz: float,
+    phase_rad: float,
+    use: PulseUse,
+    scanner: Scanner,
+) -> TimedBlock:
+    """Return a slice-selective pulse under a gradient that is modulated while it plays (GOIA).
+
+    An off-centre slice needs a frequency that follows the gradient: the RF is turned by exp(2 pi i position integral
+    of G dt), counted from the centre of the pulse. The gradient ramps to the first value of its shape before the RF
+    and down from the last after it, in straight lines of at least two samples.
+
+    Args:
+        pulse: Waveform; its duration a whole number of gradient rasters.
+        gradient_shape: Gradient at the centres of the pulse's samples relative to bandwidth / thickness, none negative,
+            shape (n,).
+        bandwidth_hz: Full width of the profile at half maximum, in Hz under a gradient of relative value 1.
+        thickness_m: Slice thickness, m.
+        direction: Unit vector of the slice normal, shape (3,).
+        position_m: Slice centre along `direction` from isocentre, m.
+        carrier_offset_hz: Offset of the spins for which the slice sits there, Hz.
+        phase_rad: Phase of the carrier at the centre of the pulse.
+        use: Intended use.
+        scanner: Rasters, dead times and limits.
+
+    Raises:
+        InputError: If shape and pulse do not belong together, or the pulse does not fill gradient rasters.
+        HardwareLimitError: If the slice is too thin for gradient or slew rate, or too far off centre for the RF raster.
+    """
+    raster, dt = scanner.gradient_raster_s, scanner.rf_raster_s
+    shape = _on_gradient_raster(pulse, gradient_shape, raster)
+    amplitude = bandwidth_hz / thickness_m
+    steepest_per_s = float(np.abs(np.diff(shape)).max()) / raster
+    smallest_m = bandwidth_hz * max(
+        float(shape.max()) / scanner.max_gradient_hz_per_m, steepest_per_s / scanner.max_slew_hz_per_m_per_s
+    )
+    if thickness_m < smallest_m * (1 - 1e-9):
+        raise HardwareLimitError(
+            f"A slice of {thickness_m * 1e3:.4g} mm with {pulse.name} ({bandwidth_hz:.4g} Hz) needs "
+            f"{hz_to_tesla(amplitude * float(shape.max())) * 1e3:.4g} mT/m and, modulated, "
+            f"{hz_to_tesla(amplitude * steepest_per_s):.4g} T/m/s; {scanner.name} allows "
+            f"{scanner.max_gradient_t_per_m * 1e3:.4g} mT/m and {scanner.max_slew_t_per_m_per_s:.4g} T/m/s, a voxel of "
+            f"at least {smallest_m * 1e3:.4g} mm along this axis. Enlarge the voxel."
+        )
+
+    def ramp(value: float, least_s: float) -> Vector:
+        ramp_s = amplitude * value / scanner.max_slew_hz_per_m_per_s
+        n = max(2, round(round_up(max(ramp_s, least_s), raster) / raster))
+        return value * (np.arange(n) + 0.5) / n
+
+    rise, fall = ramp(shape[0], scanner.rf_dead_time_s), ramp(shape[-1], scanner.rf_ringdown_s)[::-1]
+    along = SampledGradient(sample_hz_per_m=amplitude * np.concatenate([rise, shape, fall]), raster_s=raster)
+    rise_s = rise.size * raster
+    # What is played: the gradient at the middle of every RF sample, and its integral from the centre of the pulse.
+    n_samples = round(pulse.duration_s / dt)
+    played = np.interp(rise_s + (np.arange(n_samples) + 0.5) * dt, *along.corners())
+    turns_per_sample = abs(position_m) * float(played.max()) * dt
+    if turns_per_sample > _MOST_TURNS_PER_SAMPLE:
+        raise HardwareLimitError(
+            f"A slice {position_m * 1e3:.4g} mm off centre with {pulse.name} turns the RF by {turns_per_sample:.3g} "
+            f"turns in a sample of {dt * 1e6:g} us; the limit is {_MOST_TURNS_PER_SAMPLE:g}, "
+            f"{_MOST_TURNS_PER_SAMPLE / dt / float(played.max()) * 1e3:.4g} mm. Move the voxel towards isocentre or "
+            "enlarge it."
+        )
+    edges = np.concatenate(([0.0], np.cumsum(played * dt)))
+    to_centre = float(np.interp(0.5 * n_samples, np.arange(n_samples + 1), edges))
+    turns = position_m * (0.5 * (edges[1:] + edges[:-1]) - to_centre)
+    moved = torch.polar(torch.ones(n_samples, dtype=torch.float64), torch.from_numpy(2 * np.pi * turns))
+    rf = rf_event(
+        RFPulse(b1_hz=hold(pulse, dt) * moved, dwell_s=dt, name=pulse.name),
+        delay_s=rise_s,
+        carrier_offset_hz=carrier_offset_hz,
+        phase_rad=phase_rad,
+        use=use,
+        scanner=scanner,
+    )
+    axes = [replace(along, sample_hz_per_m=along.sample_hz_per_m * g) if abs(g) > 1e-12 else None for g in direction]
+    return TimedBlock(
+        block=Block(
+            duration_s=round_up(along.duration_s, scanner.block_raster_s),
+            rf=rf,
+            gradients=(axes[0], axes[1], axes[2]),
+        ),
+        reference_s=rise_s + rf.centre_s,
+        moment_before_per_m=(amplitude * float(rise.sum()) * raster + to_centre) * direction,
+        moment_after_per_m=(amplitude * float(fall.sum()) * raster + float(edges[-1]) - to_centre) * direction,
+    )
+
+
+def _on_gradient_raster(pulse: RFPulse, gradient_shape: Vector, raster_s: float) -> Vector:
+    """Return the shape of a gradient at the centres of gradient rasters instead of the pulse's samples.
+
+    Raises:
+        InputError: If shape and pulse do not belong together, or the pulse does not fill gradient rasters.
+    """
+    n = int(pulse.b1_hz.shape[0])
+    if gradient_shape.shape != (n,) or not (gradient_shape.min() >= 0 < gradient_shape.max() < math.inf):
+        raise InputError(
+            f"The gradient of pulse {pulse.name!r} must have a value for each of its {n} samples, finite, none "
+            f"negative and not all 0, but has the shape {gradient_shape.shape}. Take what made the pulse."
+        )
+    n_rasters = round(pulse.duration_s / raster_s)
+    if n_rasters < 2 or abs(n_rasters * raster_s - pulse.duration_s) > 1e-9:
+        raise InputError(
+            f"Pulse {pulse.name!r} lasts {pulse.duration_s * 1e6:g} us, which is not a multiple of the gradient raster "
+            f"{raster_s * 1e6:g} us: its gradient could not follow it. Change its duration."
+        )
+    times = (np.arange(n_rasters) + 0.5) * raster_s
+    on_raster: Vector = np.interp(times, (np.arange(n) + 0.5) * pulse.dwell_s, gradient_shape)
+    return on_raster
 
 
 def nonselective(

@@ -51,6 +51,8 @@ _BLOCKS_PER_CHUNK = 2
 """Matrices of J steps that are built at once, in blocks."""
 _KEPT_BYTES = 2**23
 """Rotations and matrices of all J steps are kept for the gradient if the latter are no larger; else made again."""
+_OFFSET = 4
+"""Place of the offsets among the inputs of `_Pulse.rotations`: those before it may be shared by all members."""
 
 
 def pulse_propagator(
@@ -61,6 +63,8 @@ def pulse_propagator(
     offset_hz: Tensor,
     b1_scale: Tensor | None = None,
     j_step_s: float = RESULT_J_STEP_S,
+    gradient_hz_per_m: Tensor | None = None,
+    position_m: Tensor | None = None,
 ) -> Tensor:
     """Return the propagator of an RF pulse in the product basis.
 
@@ -73,6 +77,8 @@ def pulse_propagator(
         b1_scale: Relative B1 of each member, shape (B,); default 1.
         j_step_s: Longest time between applications of the coupling, s, cut for strong RF and far-apart shifts
             (`_cut_j_step_s`). Samples may be longer or shorter.
+        gradient_hz_per_m: A gradient that changes while the pulse plays, Hz/m, shape (B, T) or (1, T); default none.
+        position_m: Positions along it, m, shape (B,): its offset, position times gradient, adds to `offset_hz`.
 
     Returns:
         Unitary matrices, shape (B, d, d). Differentiable once in `b1_hz`, `offset_hz` and `b1_scale`.
@@ -81,22 +87,34 @@ def pulse_propagator(
         InputError: If shapes do not belong together, a number is not finite, or a duration is not positive.
     """
     _require_pulse(b1_hz, dwell_s, offset_hz, b1_scale, j_step_s)
+    _require_gradient(b1_hz, offset_hz, gradient_hz_per_m, position_m)
     real = b1_hz.real.dtype
     offset_hz = offset_hz.to(b1_hz.device, real)
     b1_scale = torch.ones_like(offset_hz) if b1_scale is None else b1_scale.to(b1_hz.device, real)
     peak_hz = float(b1_hz.detach().abs().max() * b1_scale.detach().abs().max())
     j_step_s = _cut_j_step_s(model, peak_hz, j_step_s, b1_hz.shape[1] * dwell_s)
     reach_hz = float(offset_hz.detach().abs().max()) + float(model.offset_hz.abs().max())
-    reach_hz += peak_hz + _modulation_hz(b1_hz.detach(), dwell_s)
+    reach_hz += peak_hz + modulation_hz(b1_hz.detach(), dwell_s)
+    if gradient_hz_per_m is not None and position_m is not None:
+        reach_hz += float(gradient_hz_per_m.abs().max() * position_m.abs().max())
     edges_s = _edges_s(b1_hz.shape[1], dwell_s, j_step_s, reach_hz).to(b1_hz.device)
-    windows = moments(b1_hz, dwell_s, edges_s)
+    windows = moments(b1_hz, dwell_s, edges_s, gradient_hz_per_m)
+    area, along = windows.area, torch.zeros(1, 1, 1, dtype=real, device=b1_hz.device)
+    if position_m is not None:
+        area, along = windows.at(position_m.detach().to(b1_hz.device, torch.float64)[:, None, None])
     pulse = _Pulse(
         model=model,
         duration_s=windows.duration_s.to(real),
         splitting=_splitting(model, b1_hz.shape[1] * dwell_s / edges_s.shape[0], b1_hz.dtype, b1_hz.device),
     )
     u: Tensor = _PulsePropagator.apply(  # type: ignore[no-untyped-call]
-        windows.area.to(b1_hz.dtype), windows.first.to(b1_hz.dtype), windows.twist.to(real), offset_hz, b1_scale, pulse
+        area.to(b1_hz.dtype),
+        windows.first.to(b1_hz.dtype),
+        windows.twist.to(real),
+        along.to(real),
+        offset_hz,
+        b1_scale,
+        pulse,
     )
     return u
 
@@ -131,7 +149,7 @@ def _cut_j_step_s(model: GroupModel, peak_hz: float, j_step_s: float, duration_s
     return step_s
 
 
-def _modulation_hz(b1_hz: Tensor, dwell_s: float) -> float:
+def modulation_hz(b1_hz: Tensor, dwell_s: float) -> float:
     """Return the frequency at which a waveform's peak would have to turn to change as fast as it ever does, Hz."""
     peak = float(b1_hz.abs().max())
     if b1_hz.shape[1] < 2 or peak == 0:
@@ -164,6 +182,28 @@ def _require_pulse(b1_hz: Tensor, dwell_s: float, offset_hz: Tensor, b1_scale: T
             f"j_step_s must be positive, but is {j_step_s} s. Use {RESULT_J_STEP_S:g} for results, "
             f"{DESIGN_J_STEP_S:g} while designing."
         )
+
+
+def _require_gradient(
+    b1_hz: Tensor, offset_hz: Tensor, gradient_hz_per_m: Tensor | None, position_m: Tensor | None
+) -> None:
+    """Refuse a gradient without positions, or positions without a gradient, and wrong shapes of both."""
+    if gradient_hz_per_m is None and position_m is None:
+        return
+    if gradient_hz_per_m is None or position_m is None:
+        raise InputError("gradient_hz_per_m and position_m belong together, but only one of them was given.")
+    if position_m.shape != offset_hz.shape or gradient_hz_per_m.shape not in (
+        (1, b1_hz.shape[1]),
+        (len(offset_hz), b1_hz.shape[1]),
+    ):
+        raise InputError(
+            f"gradient_hz_per_m must have the shape (B, T) or (1, T) and position_m (B,), but they have "
+            f"{tuple(gradient_hz_per_m.shape)} and {tuple(position_m.shape)} for B = {len(offset_hz)} and "
+            f"T = {b1_hz.shape[1]}."
+        )
+    for name, values in (("gradient_hz_per_m", gradient_hz_per_m), ("position_m", position_m)):
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(f"{name} must be finite, but holds NaN or infinity. Check what made it.")
 
 
 @lru_cache(maxsize=64)
@@ -237,7 +277,7 @@ class _Pulse:
     """Fixed matrices."""
 
     def rotations(
-        self, area: Tensor, first: Tensor, twist: Tensor, offset_hz: Tensor, b1_scale: Tensor
+        self, area: Tensor, first: Tensor, twist: Tensor, along: Tensor, offset_hz: Tensor, b1_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the transposed rotations of every J step as two Kronecker factors, (S, B, p, p) and (S, B, q, q).
 
@@ -245,6 +285,7 @@ class _Pulse:
             area: `Moments.area`, shape (B or 1, S, W).
             first: `Moments.first`.
             twist: `Moments.twist`.
+            along: Turns of a gradient that changes in time, shape (B, S, W), or zeros of shape (1, 1, 1).
             offset_hz: Shape (B,).
             b1_scale: Shape (B,).
         """
@@ -254,8 +295,9 @@ class _Pulse:
         pulsed = self.model.pulsed.to(offset_hz)
         spin_offset_hz = self.model.offset_hz.to(offset_hz) + offset_hz[:, None] * pulsed
         scale = b1_scale[:, None] * pulsed
-        turns = windows.turns(spin_offset_hz[:, None, :, None], scale[:, None, :, None])
-        single = matrices(accumulate(rotations(*turns))).mT.transpose(0, 1)
+        transverse, longitudinal = windows.turns(spin_offset_hz[:, None, :, None], scale[:, None, :, None])
+        longitudinal = longitudinal + along[:, :, None] * pulsed[:, None]
+        single = matrices(accumulate(rotations(transverse, longitudinal))).mT.transpose(0, 1)
         factors = [
             of_total_spin(single[:, :, spin], dimension) for spin, dimension in enumerate(self.model.group.dimension)
         ]
@@ -296,10 +338,17 @@ class _PulsePropagator(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, area: Tensor, first: Tensor, twist: Tensor, offset_hz: Tensor, b1_scale: Tensor, pulse: _Pulse
+        ctx: Any,
+        area: Tensor,
+        first: Tensor,
+        twist: Tensor,
+        along: Tensor,
+        offset_hz: Tensor,
+        b1_scale: Tensor,
+        pulse: _Pulse,
     ) -> Tensor:
         """Return U, shape (B, d, d); arguments as `_Pulse.rotations`."""
-        inputs = (area, first, twist, offset_hz, b1_scale)
+        inputs = (area, first, twist, along, offset_hz, b1_scale)
         size = area.shape[1] * offset_hz.shape[0] * pulse.model.dimension**2 * area.element_size()
         keep = any(ctx.needs_input_grad) and size <= _KEPT_BYTES
         results, ctx.kept = [], []
@@ -314,18 +363,18 @@ class _PulsePropagator(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the five inputs; a block that was not kept is made again."""
+        """Return the gradients of the inputs; a block that was not kept is made again."""
         if torch.is_grad_enabled():
             raise InputError(
                 "pulse_propagator is differentiable once, but a second derivative was asked for (create_graph). Take "
                 "finite differences of the gradient instead."
             )
         *inputs, u = ctx.saved_tensors
-        wanted = [k for k in range(5) if ctx.needs_input_grad[k]]
-        collected: list[list[Tensor]] = [[] for _ in range(5)]
+        wanted = [k for k in range(len(inputs)) if ctx.needs_input_grad[k]]
+        collected: list[list[Tensor]] = [[] for _ in inputs]
         start = 0
         for part, kept in zip(_blocks(tuple(inputs), ctx.pulse), ctx.kept, strict=True):
-            members = slice(start, start + part[3].shape[0])
+            members = slice(start, start + part[_OFFSET].shape[0])
             start = members.stop
             block = kept or _Block(part, ctx.pulse, ctx.needs_input_grad)
             for k, found in zip(wanted, block.gradients(u[members], gradient[members]), strict=True):
@@ -341,7 +390,7 @@ class _Block:
     """Some members of an ensemble: rotations as a function of the inputs, matrices of the J steps made from them."""
 
     def __init__(self, inputs: tuple[Tensor, ...], pulse: _Pulse, needs_gradient: tuple[bool, ...]) -> None:
-        """Make the rotations; `needs_gradient` says which of the five inputs they are to be differentiated in."""
+        """Make the rotations; `needs_gradient` says which of the inputs they are to be differentiated in."""
         needs_gradient = needs_gradient[: len(inputs)] or (False,) * len(inputs)
         self.leaves = [
             tensor.detach().requires_grad_(need) for tensor, need in zip(inputs, needs_gradient, strict=True)
@@ -362,10 +411,10 @@ class _Block:
 
 def _blocks(inputs: tuple[Tensor, ...], pulse: _Pulse) -> Iterator[tuple[Tensor, ...]]:
     """Yield the inputs of one block of members after the other; what is shared by all members goes into each."""
-    n_members, block = inputs[3].shape[0], _members_per_block(inputs[0], pulse.model.dimension)
+    n_members, block = inputs[_OFFSET].shape[0], _members_per_block(inputs[0], pulse.model.dimension)
     for start in range(0, n_members, block):
         yield tuple(
-            tensor if k < 3 and tensor.shape[0] == 1 else tensor[start : start + block]
+            tensor if k < _OFFSET and tensor.shape[0] == 1 else tensor[start : start + block]
             for k, tensor in enumerate(inputs)
         )
 

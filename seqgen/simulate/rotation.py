@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqgen.errors import InputError
+
 
 def rotations(transverse: Tensor, longitudinal: Tensor) -> tuple[Tensor, Tensor]:
     """Return the Cayley-Klein pairs of rotations given in turns (1 is 360 degrees).
@@ -74,6 +76,26 @@ class Moments:
     """Integral over t1 > t2 of Im(b1(t1) b1*(t2)) with reversed sign, Im(b1*(t1) b1(t2)), turns^2, real, same shape."""
     duration_s: Tensor
     """Durations of the windows, s, shape (S, W)."""
+    along: Tensor | None = None
+    """Integral of a gradient that changes in time, cycles per metre, real, shape (..., S, W); None if none does."""
+    mixed: Tensor | None = None
+    """Half the integral over t1 > t2 of b1(t1) g(t2) - g(t1) b1(t2), turns per metre s, complex, shape (..., S, W)."""
+
+    def at(self, position_m: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return (area, longitudinal turns to add) of spins that feel a gradient that changes in time.
+
+        Of the offset x g(t) the expansion of `turns` takes x along, and -2 pi i s x mixed, which is written into the
+        area (a constant g has mixed = g first).
+
+        Args:
+            position_m: Positions x along the gradient, m, real, of a shape that broadcasts with (..., S, W).
+
+        Raises:
+            InputError: If the moments were made without a gradient.
+        """
+        if self.along is None or self.mixed is None:
+            raise InputError("These moments hold no gradient. Give moments() the gradient's waveform.")
+        return self.area - 2j * math.pi * position_m * self.mixed, position_m * self.along
 
     def turns(self, offset_hz: Tensor, b1_scale: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return (transverse, longitudinal) turns of every window by the Magnus expansion to second order.
@@ -94,13 +116,14 @@ class Moments:
         return transverse, offset_hz * self.duration_s + math.pi * b1_scale**2 * self.twist
 
 
-def moments(b1_hz: Tensor, dwell_s: float, edges_s: Tensor) -> Moments:
+def moments(b1_hz: Tensor, dwell_s: float, edges_s: Tensor, gradient_hz_per_m: Tensor | None = None) -> Moments:
     """Return the moments of a piecewise-constant waveform between given times.
 
     Args:
         b1_hz: Waveform, Hz, complex, shape (..., T).
         dwell_s: Duration of a sample, s.
         edges_s: Times of the windows' edges after the start, s, ascending, real, shape (S, W + 1).
+        gradient_hz_per_m: A gradient that changes in time, Hz/m, real, shape (..., T); default none.
 
     Returns:
         Moments in double precision. Differentiable in `b1_hz`.
@@ -121,7 +144,21 @@ def moments(b1_hz: Tensor, dwell_s: float, edges_s: Tensor) -> Moments:
     twist_at = twist[..., sample] + (here.conj() * area[..., sample]).imag * within_s
     gained = area_at[..., 1:] - area_at[..., :-1]
     middle_s = (edges_s[:, 1:] + edges_s[:, :-1]) / 2
+    along, mixed = None, None
+    if gradient_hz_per_m is not None:
+        g = gradient_hz_per_m.to(torch.float64)
+        turns = torch.cat([torch.zeros_like(g[..., :1]), torch.cumsum(g * dwell_s, -1)], -1)
+        turns_at = turns[..., sample] + g[..., sample] * within_s
+        # The integral of b1 times that of g: by parts, half of the double integral over t1 > t2.
+        product = torch.cumsum(b1 * (dwell_s * (turns[..., :-1] + g * (dwell_s / 2))), -1)
+        product = torch.cat([torch.zeros_like(product[..., :1]), product], -1)
+        gained_here = here * within_s * (turns[..., sample] + g[..., sample] * (within_s / 2))
+        product_at = product[..., sample] + gained_here
+        along = turns_at[..., 1:] - turns_at[..., :-1]
+        mixed = product_at[..., 1:] - product_at[..., :-1] - (turns_at[..., 1:] + turns_at[..., :-1]) / 2 * gained
     return Moments(
+        along=along,
+        mixed=mixed,
         area=gained,
         first=moment_at[..., 1:] - moment_at[..., :-1] - middle_s * gained,
         twist=twist_at[..., 1:] - twist_at[..., :-1] - (gained.conj() * area_at[..., :-1]).imag,

@@ -101,7 +101,7 @@ def test_without_gradient_there_is_no_slice():
 def test_a_gradient_that_changes_under_rf_is_refused():
     interval = interval_of(slr(180), "refocusing")
     interval.gradient_hz_per_m[3, 0] += 50.0
-    with pytest.raises(InputError, match="gradient changes during RF"):
+    with pytest.raises(InputError, match="gradient changes its direction during RF"):
         slice_of(interval)
 
 
