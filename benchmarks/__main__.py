@@ -5,6 +5,7 @@
 4. Localised PRESS: Glu at 41 x 41 positions, 20 metabolites at 16 x 16.
 5. The kernel against this machine's matrix-product rate; cost against spins, members and RF samples.
 6. The same code on a GPU, where there is one.
+7. Building and writing 128 and 1024 averages of edited PRESS, beside plain PyPulseq.
 All on one thread. Times are CPU times of this process, ways taken in turns, the median counts; memory is the rise of
 the process's peak over what it was before; errors are relative to the largest value and against exact steps.
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import epoch, gpu, localised, scaling
+from benchmarks import building, epoch, gpu, localised, scaling
 from benchmarks.measure import cpu_seconds, largest_error, machine, peak_mb, side_by_side
 from benchmarks.peers import measure_fairly
 
@@ -35,6 +36,10 @@ GOALS = {
     "w2_glu_41_s": "< 0.09",
     "basis20_16_s": "< 2.5",
     "gemm_fraction": "aim 0.7",
+    "build_ours_128_150_s": "< 1",
+    "build_ours_128_141_s": "< 1",
+    "build_ours_1024_150_s": "< 6",
+    "build_ours_1024_141_s": "< 6",
 }
 
 Report = dict[str, Any]
@@ -158,6 +163,7 @@ def main() -> None:
         ("4. localised PRESS", lambda: localisation(arguments.quick)),
         ("5. the kernel", lambda: kernel(arguments.quick, arguments.plot)),
         ("6. on a GPU", lambda: gpu.compare(arguments.quick)),
+        ("7. building and writing files", lambda: building.measure(quick=arguments.quick)),
     )
     for title, part in parts:
         print(title, flush=True)

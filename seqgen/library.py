@@ -147,6 +147,10 @@ class _ScannerRow:
     adc_samples_divisor: Sourced
     adc_samples_max: Sourced
     newest_pulseq_format: Sourced | None = None
+    segment_gap_s: Sourced | None = None
+    segment_rf_wait_s: Sourced | None = None
+    segment_adc_wait_s: Sourced | None = None
+    usable_radius_m: Sourced | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

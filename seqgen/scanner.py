@@ -45,6 +45,15 @@ class Scanner:
     """Most samples of a readout."""
     newest_pulseq_format: float | None = None
     """Newest Pulseq format that the interpreter reads, major.minor; None: 1.4.1 or 1.5.0, which seqgen writes."""
+    segment_gap_s: float | None = None
+    """Time that the interpreter adds after every segment, s; None: its files need no segments (labels TRID)."""
+    segment_rf_wait_s: float = 0.0
+    """By how much the interpreter plays RF later within a segment, to await the gradients, s."""
+    segment_adc_wait_s: float = 0.0
+    """By how much it opens readouts later, s."""
+    usable_radius_m: float | None = None
+    """Radius about the isocentre within which field and gradients serve, m (half the diameter of spherical volume that
+    the vendor states); None: not stated, so that a voxel's place is not checked."""
 
     @property
     def b1_max_hz(self) -> float:
@@ -60,6 +69,11 @@ class Scanner:
     def max_slew_hz_per_m_per_s(self) -> float:
         """Largest slew rate, Hz/m/s."""
         return tesla_to_hz(self.max_slew_t_per_m_per_s)
+
+    @property
+    def requires_segments(self) -> bool:
+        """Whether files need a label TRID at the start of every segment."""
+        return self.segment_gap_s is not None
 
 
 def require_pulseq_format(scanner: Scanner) -> None:

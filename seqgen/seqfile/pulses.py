@@ -2,26 +2,18 @@
 
 import hashlib
 import math
-from typing import Final
+from collections.abc import Mapping
 
 import numpy as np
 
 from seqgen.seqfile.adcs import offsets
 from seqgen.seqfile.events import ComplexVector, FloatVector, Rasters, RfEvent
+from seqgen.seqfile.rf_use import USES
 from seqgen.seqfile.shapes import MAX_ALL_SHAPES_SAMPLES, MAX_SHAPE_SAMPLES
 from seqgen.seqfile.text import Row, SeqText
 from seqgen.timeline import PulseUse
 
 _COLUMNS = {4: 8, 5: 12}
-_USES: Final[dict[str, PulseUse]] = {
-    "e": "excitation",
-    "r": "refocusing",
-    "i": "inversion",
-    "s": "saturation",
-    "p": "preparation",
-    "o": "undefined",
-    "u": "undefined",
-}
 _PLATEAU = 0.99999
 """Samples from this part of the peak on belong to its plateau (PyPulseq's calc_rf_center)."""
 
@@ -32,8 +24,9 @@ def read_pulses(
     rasters: Rasters,
     shapes: dict[int, FloatVector],
     hz_per_ppm: float | None,
+    uses: Mapping[int, PulseUse],
 ) -> dict[int, RfEvent]:
-    """Return the RF pulses by number.
+    """Return the RF pulses by number; `uses` holds those that a file of version 1.4 states (rf_use.py).
 
     Rows: 1.4 ``id amplitude mag_id phase_id time_shape_id delay freq phase``; 1.5 ``id amplitude mag_id phase_id
     time_shape_id center delay freqPPM phasePPM freq phase use``; amplitude in Hz, delay and centre in us, phase shapes
@@ -56,7 +49,7 @@ def read_pulses(
             known[shape] = _shape(text, row, number, rasters.rf_s, shapes)
             if sum(samples.size for samples, _ in known.values()) > MAX_ALL_SHAPES_SAMPLES:
                 text.fail(row.line, "RF", f"the pulses have more than {MAX_ALL_SHAPES_SAMPLES} samples in all")
-        pulses[number] = _pulse(text, row, number, version, known[shape], rasters.rf_s, hz_per_ppm)
+        pulses[number] = _pulse(text, row, number, version, known[shape], rasters.rf_s, hz_per_ppm, uses)
     return pulses
 
 
@@ -68,6 +61,7 @@ def _pulse(
     shape: tuple[ComplexVector, float],
     raster_s: float,
     hz_per_ppm: float | None,
+    uses: Mapping[int, PulseUse],
 ) -> RfEvent:
     """Return the pulse of one row from its samples and the centre found from them."""
     new = version[1] == 5
@@ -80,10 +74,10 @@ def _pulse(
         centre_s = text.number(row, 5, "RF", "the centre") * 1e-6
         if not 0 <= centre_s <= duration_s + 0.5e-9:
             text.fail(row.line, "RF", f"the centre of pulse {number} lies outside its {duration_s * 1e6:.10g} us")
-        if row.fields[11] not in _USES:
-            text.fail(row.line, "RF", f"the use of pulse {number} must be one of {' '.join(_USES)}")
+        if row.fields[11] not in USES:
+            text.fail(row.line, "RF", f"the use of pulse {number} must be one of {' '.join(USES)}")
     frequency_hz, phase_rad = offsets(text, row, "RF", version, hz_per_ppm, first=7 if new else 6)
-    use = _USES[row.fields[11]] if new else None
+    use = USES[row.fields[11]] if new else uses.get(number)
     digest = hashlib.sha256(shape_hz.tobytes()).hexdigest()
     return RfEvent(
         id=number,

@@ -14,6 +14,7 @@ from seqgen.seqfile.events import AdcEvent, Block, GradientEvent, LabelChange, R
 from seqgen.seqfile.extensions import read_label_lists
 from seqgen.seqfile.gradients import read_gradients
 from seqgen.seqfile.pulses import read_pulses
+from seqgen.seqfile.rf_use import read_uses
 from seqgen.seqfile.shapes import read_shapes
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.seqfile.text import Row, SeqText, read_text
@@ -53,7 +54,7 @@ def read_seq(path: Path) -> SeqFile:
     tables = _Tables(
         text=text,
         rasters=rasters,
-        pulses=read_pulses(text, version, rasters, shapes, hz_per_ppm),
+        pulses=read_pulses(text, version, rasters, shapes, hz_per_ppm, read_uses(definitions)),
         gradients=read_gradients(text, version, rasters, shapes),
         adcs=read_adcs(text, version, hz_per_ppm),
         labels=read_label_lists(text),

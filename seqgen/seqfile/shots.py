@@ -10,6 +10,7 @@ import torch
 
 from seqgen.errors import InputError
 from seqgen.seqfile.events import AdcEvent, Block, ComplexVector, FloatVector, GradientEvent, RfEvent, SeqFile
+from seqgen.seqfile.segments import SEGMENT_LABEL
 from seqgen.timeline import Interval, PulseUse, Receiver, Timeline
 
 MAX_SAMPLES = 10_000_000
@@ -33,7 +34,7 @@ class Shot:
     identity: str
     """Equal for shots that play identical events, whatever their labels."""
     labels: dict[str, int]
-    """Values of all labels at the readout that have been set or counted up by then."""
+    """Values of all labels at the readout that have been set or counted up by then; a segment's number is none."""
     flip_angle_rad: tuple[float, ...]
     """Flip angle of each pulse of the timeline on resonance with its own carrier, rad."""
 
@@ -52,8 +53,9 @@ def shots(seq: SeqFile) -> tuple[Shot, ...]:
     `Receiver.delay_s`.
 
     Files of version 1.4 do not state what a pulse is for. It is inferred: the first pulse of a shot excites, a later
-    one refocuses from 135 degrees on; below, it excites where a gradient selects its slice and prepares where none
-    does.
+    one refocuses from 135 degrees on, a selective one wherever in frequency it turns spins that far (sweeps, and shapes
+    that are modulated for an off-centre slice); below, it excites where a gradient selects its slice and prepares where
+    none does.
 
     Raises:
         InputError: If RF is played while a receiver is open, or the shots are too long to be held.
@@ -65,6 +67,8 @@ def shots(seq: SeqFile) -> tuple[Shot, ...]:
     start_ns, now_ns = 0, 0
     for block in seq.blocks:
         for change in block.labels:
+            if change.name == SEGMENT_LABEL:
+                continue
             labels[change.name] = change.value + (labels.get(change.name, 0) if change.increment else 0)
         pending.append(block)
         now_ns += _ns(block.duration_s)
@@ -230,9 +234,18 @@ def _use(block: Block, rf: RfEvent, first: bool) -> PulseUse:
         return rf.use
     if first:
         return "excitation"
-    if rf.flip_angle_rad >= REFOCUSING_FLIP_RAD:
+    selective = any(block.gradients)
+    if rf.flip_angle_rad >= REFOCUSING_FLIP_RAD or (selective and _largest_flip_rad(rf) >= REFOCUSING_FLIP_RAD):
         return "refocusing"
-    return "excitation" if any(block.gradients) else "preparation"
+    return "excitation" if selective else "preparation"
+
+
+def _largest_flip_rad(rf: RfEvent) -> float:
+    """Return 2 pi times the largest |Fourier transform| of a shape, rad: the flip of a frequency sweep where it passes.
+
+    An adiabatic passage has 2 pi b1 / sqrt(sweep rate) there, pi at an adiabaticity of about 1.6.
+    """
+    return 2 * math.pi * float(np.abs(np.fft.fft(rf.shape_hz, 2 * rf.shape_hz.size)).max()) * rf.dwell_s
 
 
 def _receiver(adc: AdcEvent | None, start_ns: int) -> Receiver | None:

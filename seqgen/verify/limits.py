@@ -9,6 +9,7 @@ import numpy as np
 
 from seqgen.scanner import Scanner
 from seqgen.seqfile.events import Block, GradientEvent, SeqFile
+from seqgen.seqfile.segments import N_SUPERVISED_BLOCKS, segment_instances, segment_problems
 from seqgen.units import hz_to_tesla
 
 Status = Literal["passed", "failed", "not checked"]
@@ -54,6 +55,7 @@ def check_limits(seq: SeqFile, scanner: Scanner, *, energy_max_hz2_s: float | No
         *_check_gradients(seq, scanner),
         *_check_timing(seq, scanner),
         *_check_readouts(seq, scanner),
+        *(_check_segments(seq, scanner) if scanner.requires_segments else ()),
         _check_signature(seq),
         Check(
             name="SAR",
@@ -237,6 +239,35 @@ def _check_readouts(seq: SeqFile, scanner: Scanner) -> list[Check]:
             value=off_raster,
             limit=0,
             unit="raster",
+        ),
+    ]
+
+
+def _check_segments(seq: SeqFile, scanner: Scanner) -> list[Check]:
+    """Check the segments of a file for pge2, and state what it adds to TR and what has to fit into its memory."""
+    problems = segment_problems(seq, scanner)
+    instances = segment_instances(seq)
+    gap_us = (scanner.segment_gap_s or 0.0) * 1e6
+    notes = [f"TR is {gap_us:.4g} us longer than in the file: dead time after each of {len(instances)} instances"]
+    if seq.n_blocks > N_SUPERVISED_BLOCKS:
+        notes.append(f"its power supervision looks at the first {N_SUPERVISED_BLOCKS} of {seq.n_blocks} blocks only")
+    defined = {instance.number: instance for instance in reversed(instances)}
+    played = {block.rf.id: block.rf for instance in defined.values() for block in instance.blocks if block.rf}
+    return [
+        Check(
+            name="GE segments",
+            status="failed" if problems else "passed",
+            value=len(problems),
+            limit=0,
+            unit="problems",
+            note="; ".join(problems or notes),
+        ),
+        Check(
+            name="GE waveform memory",
+            status="not checked",
+            value=sum(rf.shape_hz.size for rf in played.values()),
+            unit="RF samples",
+            note=f"stated, of {len(defined)} segments; no public source says what fits",
         ),
     ]
 

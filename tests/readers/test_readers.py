@@ -60,6 +60,40 @@ def pulserver_problems(path):
     ]
 
 
+def segment_problems(path, cache):
+    """GE: shots as pulserver plays them after conversion. Where a TRID is set a shot starts; shots of one TRID hold the
+    same events for the same time, empty blocks aside."""
+    import pypulseqpp
+    from pulserver import ir
+
+    system = pypulseqpp.Opts(**limits(path))
+    sequence = pypulseqpp.Sequence(system)
+    sequence.read(path)
+    copied = cache / path.name
+    copied.write_text(path.read_text())
+    ir.convert(copied, system)
+    blocks = ir.play(copied)
+    starts = [int(number) - 1 for number in sequence.label_blocks("TRID")]
+    if starts[:1] != [0]:
+        return [f"the first segment starts at block {starts[:1]}"]
+    wanted = expected(path)
+    numbers = [int(blocks["trid"][k]) for k in starts]
+    problems = [] if len(starts) == round(wanted["total_s"] / wanted["tr_s"]) else [f"{len(starts)} segments played"]
+    if len(set(numbers)) != 3:
+        problems.append(f"TRID {sorted(set(numbers))} instead of three: dummy scans, averages, water references")
+    kinds = np.column_stack(
+        [blocks["rf_amp_hz"] != 0, blocks["rf_delay_us"], blocks["adc"], blocks["adc_delay_us"], blocks["adc_samples"]]
+        + [blocks["gradient_hz_per_m"][:, axis] != 0 for axis in range(3)]
+    )
+    duration_us = np.where(kinds.any(axis=1), blocks["duration_us"], 0)
+    defined = {}
+    for number, first, after in zip(numbers, starts, [*starts[1:], len(duration_us)], strict=True):
+        played = np.column_stack([kinds, duration_us])[first:after].tolist()
+        if defined.setdefault(number, played) != played:
+            problems.append(f"TRID {number} at block {first + 1} is not what it was")
+    return problems
+
+
 def pypulseqpp_problems(path):
     """Signature and timing; echo, phases and readouts from its own tables of pulses and samples."""
     import pypulseqpp
@@ -247,6 +281,11 @@ def test_pydisseqt_reads_no_1_5_yet(folder):
     assert "Unsupported pulseq file version" in pydisseqt_problems(folder / FILES[0])[0]
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("ge/")])
+def test_pulserver_plays_every_segment_of_ge_as_it_is_defined(folder, name, tmp_path):
+    assert segment_problems(folder / name, tmp_path) == []
+
+
 def test_pulserver_scans_a_phantom_with_it(folder, tmp_path):
     """The virtual scanner plays the file to its end and sends every readout, with signal in it."""
     import ismrmrd
@@ -319,6 +358,8 @@ def half_a_turn(phase_rad):
     return phase_rad + math.pi
 
 
+SHOTS_BEFORE_SECOND_AVERAGE = 3
+"""Two dummy scans and an average."""
 TOTAL = (lambda text: re.sub(r"TotalDuration \S+", "TotalDuration 16.001", text), True)
 UNSIGNED = (unsigned, False)
 TAMPERED = (lambda text: text.replace("Name press", "Name presz"), False)
@@ -344,6 +385,22 @@ TURNED_141 = (field("RF", 5, 7, lambda phase_rad: phase_rad + 0.1), True)
 )
 def test_pulserver_would_see_it(broken, change, word):
     assert word in str(pulserver_problems(broken(change[0], sign=change[1])))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "word"),
+    [(7, 0, "segments played"), (7, 1, "is not what it was"), (2, 0, "is not what it was"), (1, 3000, "is not what")],
+)
+def test_a_segment_that_is_another_would_be_seen(broken, tmp_path, column, value, word):
+    """The second average starts without label, with that of a dummy scan, without its RF, or shorter."""
+
+    def change(text):
+        # Rows of [BLOCKS] with labels but no readout: the starts of shots.
+        starts = [row[0] for row in rows(text, "BLOCKS") if row[7] != "0" and row[6] == "0"]
+        return field("BLOCKS", starts[SHOTS_BEFORE_SECOND_AVERAGE], column, value)(text)
+
+    (tmp_path / "cache").mkdir()
+    assert word in str(segment_problems(broken(change, "ge/press.seq"), tmp_path / "cache"))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pypulseq as pp
 import pytest
+from press_files import build, random_pulse
+from press_files import write as write_press
 
 from seqgen.errors import InputError
 from seqgen.seqfile.reader import SeqFile, Shot, read_seq, shots
+from seqgen.seqfile.rf_use import USES, read_uses, stated_uses
 from seqgen.timeline import Timeline
 
 B0_T = 2.89
@@ -344,3 +347,31 @@ def test_ends_of_sampled_gradients(tmp_path: Path, version: str, row: str, expec
     gradient = read_seq(path).blocks[0].gradients[0]
     assert gradient is not None
     np.testing.assert_allclose(gradient.at(np.array(list(expected))), list(expected.values()), atol=1e-5)
+
+
+# --- What pulses are for, in 1.4 files -----------------------------------------------------------------------------
+
+
+def test_a_file_of_version_1_4_keeps_what_every_pulse_is_for(tmp_path):
+    """WET, excitation, refocusing and the 180-degree-like editing pulse: none has to be guessed."""
+
+    built = build(random_pulse(), averages=4)
+    wanted = [block.rf.use for block in built.blocks if block.rf is not None]
+    path = write_press(tmp_path / "press.seq", built, "1.4.1")
+    read = [block.rf.use for block in read_seq(path).blocks if block.rf is not None]
+    assert read == wanted
+    assert set(wanted) == {"saturation", "excitation", "refocusing", "preparation"}
+    assert max(map(len, path.read_text().splitlines())) <= 255
+
+
+def test_uses_of_many_pulses_are_spread_over_lines_that_interpreters_read():
+    letters = {number: "serp"[number * number % 4] for number in range(1, 2000)}
+    stated = stated_uses(letters)
+    assert max(map(len, stated.values())) <= 200
+    assert len(stated) > 1
+    assert read_uses(stated) == {number: USES[letter] for number, letter in letters.items()}
+
+
+@pytest.mark.parametrize("value", ["", "e", "e:", "e:x", "z:1", "e:1-x", "e:-1", ":3"])
+def test_malformed_uses_state_nothing(value):
+    assert read_uses({"seqgen_rf_use_1": value}) == {}
