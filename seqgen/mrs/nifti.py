@@ -1,4 +1,4 @@
-"""MRSData to NIfTI-MRS files and back: the only module that imports nibabel and nifti_mrs.
+"""MRSData to NIfTI-MRS files and back: with voxel_mask.py the only module that imports nibabel, and alone nifti_mrs.
 
 Standard: https://github.com/wtclarke/mrs_nifti_standard (specification and definitions.json; Clarke et al., Magn Reson
 Med 88:2358 (2022), doi:10.1002/mrm.29418). On disk the samples are the complex conjugate of those in memory
