@@ -75,5 +75,6 @@ def write(path, built, seq_format="1.5.0", scanner=SCANNER):
         spectrometer_frequency_hz=F0_HZ,
         definitions=definitions,
         seq_format=seq_format,
+        shot_starts=built.shot_starts,
     )
     return path

@@ -44,6 +44,8 @@ DIMENSIONLESS: Final = ("fraction", "time_bandwidth", "ratio", "scale", "factor"
 """Endings of the names of real parameters without unit."""
 THIN_M = 2e-5
 """A voxel edge that no gradient of a human scanner selects, m."""
+_COUNTERS: Final = ("AVG", "PHS", "REP")
+"""Labels that count readouts of one kind: average, step of the phase cycle, completed cycles."""
 _TIME_S: Final = {"te1_s": 0.03, "te2_s": 0.03, "te_s": 0.03, "tm_s": 0.01, "tr_s": 2.0}
 _REMEDY = re.compile(
     r"[.;] (Raise|Lower|Lengthen|Shorten|Enlarge|Reduce|Increase|Decrease|Change|Make|Choose|Use|Set|Give|Add|Move)\b"
@@ -93,7 +95,7 @@ class _Trial:
 
 
 def sensible_params(spec: SequenceSpec, context: BuildContext, **changes: Any) -> Any:
-    """Return parameters with every default, and what has none filled in: echo times just above the minimum.
+    """Return parameters with every default, and what has none filled in: echo times at their minimum.
 
     Raises:
         InputError: If a parameter without default is none that this module knows: state it in `changes`.
@@ -114,11 +116,7 @@ def sensible_params(spec: SequenceSpec, context: BuildContext, **changes: Any) -
                 f"Give it: sensible_params(spec, context, {field.name}=...)."
             )
     params = spec.Params(**values)
-    echo_times = {
-        name: round(math.ceil(1e3 * least_s + 1e-6) * 1e-3, 6)
-        for name, least_s in _least_te_s(spec, params, context).items()
-        if name not in changes
-    }
+    echo_times = {name: least_s for name, least_s in _least_te_s(spec, params, context).items() if name not in changes}
     return replace(params, **echo_times)
 
 
@@ -181,6 +179,7 @@ def _write(built: Built, path: Path, context: BuildContext, seq_format: SeqForma
             "seqgen_spectrometer_frequency_hz": context.spectrometer_frequency_hz,
         },
         seq_format=seq_format,
+        shot_starts=built.shot_starts,
     )
     return path
 
@@ -245,10 +244,9 @@ def _beyond(built: Built, scanner: Scanner) -> Iterator[str]:
         for lobe in block.gradients:
             if lobe is None:
                 continue
-            if abs(lobe.amplitude_hz_per_m) > scanner.max_gradient_hz_per_m * (1 + 1e-9):
+            if lobe.peak_hz_per_m > scanner.max_gradient_hz_per_m * (1 + 1e-9):
                 yield f"Block {number} exceeds the gradient of {scanner.name}."
-            ramp_s = min(lobe.rise_s, lobe.fall_s)
-            if abs(lobe.amplitude_hz_per_m) > scanner.max_slew_hz_per_m_per_s * ramp_s * (1 + 1e-6):
+            if lobe.slew_hz_per_m_per_s > scanner.max_slew_hz_per_m_per_s * (1 + 1e-6):
                 yield f"Block {number} exceeds the slew rate of {scanner.name}."
 
 
@@ -284,7 +282,7 @@ def _labels(trial: _Trial) -> Iterator[str]:
             if missing or shot.labels["REF"] not in (0, 1):
                 yield f"{form}: readout {shot.index + 1} has labels {shot.labels}; it needs AVG, and REF 0 or 1."
                 return
-            kind = tuple(sorted((name, value) for name, value in shot.labels.items() if name != "AVG"))
+            kind = tuple(sorted((name, value) for name, value in shot.labels.items() if name not in _COUNTERS))
             if shot.labels["AVG"] != counts.setdefault(kind, 0):
                 yield f"{form}: readout {shot.index + 1} has AVG {shot.labels['AVG']}, but {counts[kind]} is its turn."
                 return
@@ -380,12 +378,12 @@ def _differences(block: Block, read: events.Block, *, with_use: bool) -> Iterato
         if with_use and rf.use != read.rf.use:
             yield "RF use"
     for axis, lobe, gradient in zip("xyz", block.gradients, read.gradients, strict=True):
-        if lobe is None or lobe.amplitude_hz_per_m == 0 or gradient is None:
-            if (lobe is not None and lobe.amplitude_hz_per_m != 0) or gradient is not None:
+        if lobe is None or lobe.peak_hz_per_m == 0 or gradient is None:
+            if (lobe is not None and lobe.peak_hz_per_m != 0) or gradient is not None:
                 yield f"gradient {axis}"
             continue
-        corners_s = lobe.delay_s + np.cumsum([0.0, lobe.rise_s, lobe.flat_s, lobe.fall_s])
-        if not _alike(lobe.amplitude_hz_per_m * np.array([0.0, 1.0, 1.0, 0.0]), gradient.at(corners_s)) or not _same(
+        corners_s, value = lobe.corners()
+        if not _alike(value, gradient.at(corners_s)) or not _same(
             (lobe.duration_s,), (gradient.delay_s + gradient.duration_s,), 1e-9
         ):
             yield f"gradient {axis}"

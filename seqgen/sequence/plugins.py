@@ -51,6 +51,10 @@ class Built:
     """Blocks in order of play."""
     definitions: dict[str, str | float | tuple[float, ...]]
     """Entries of [DEFINITIONS]: TE, TR, FOV, voxel size, position and rotation."""
+    notes: tuple[str, ...] = ()
+    """What the user is told: minimum TE and TR, phase cycle, water suppression; one line each."""
+    shot_starts: tuple[int, ...] = ()
+    """Index of the first block of every shot, dummy scans too; empty: not stated, and then GE's pge2 is refused."""
 
 
 class SequenceSpec(Protocol):
@@ -68,6 +72,16 @@ class SequenceSpec(Protocol):
     def minimum_te_s(self, params: Any, context: BuildContext) -> tuple[float, float]:
         """Return the shortest first and second echo time that pulses and crushers allow, s."""
         ...
+
+
+def editing_places(spec: SequenceSpec) -> tuple[str, ...]:
+    """Return where a sequence can play a designed pulse (its attribute `editing_places`); () for nowhere.
+
+    Example:
+        >>> editing_places(find_sequence("press"))
+        ('echo_top', 'te1', 'te2')
+    """
+    return tuple(getattr(spec, "editing_places", ()))
 
 
 def sequence_names() -> list[str]:

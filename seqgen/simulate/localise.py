@@ -99,6 +99,7 @@ def prepare(
     pathways: tuple[Pathway, ...] | None = None,
     relaxation: SpinRelaxation | None = None,
     relaxing_from_s: float = RELAXING_FROM_S,
+    positions_as: Timeline | None = None,
 ) -> PreparedShot:
     """Compute the propagators of all pulses of a shot.
 
@@ -107,13 +108,16 @@ def prepare(
         model: The spin group at its field.
         members: Ensemble of field offsets and B1 scales; default one member on resonance.
         time_zero_s: Time to which states are brought; default the echo, of a plain FID the end of its pulse.
-        positions_per_slice: Positions in one slice thickness; they cover everything a selective pulse touches.
+        positions_per_slice: Positions in one slice thickness; they cover everything a selective pulse touches, and are
+            more where its gradient winds more than 20 cycles over the slice (`slice_axis`).
         positions_m: Explicit positions for every selective pulse, averaged with equal weights, m.
         j_step_s: See `pulse_propagator`.
         pathways: Pathways to keep; default those of `refocused_pathways` with every order the group can have (orders
             -1, 0, 1 for shots of so many pulses that all would be more than `MOST_PATHS`).
         relaxation: Relaxation of every spin while long pulses after the excitation play; default none.
         relaxing_from_s: Shortest pulse in which spins relax, s.
+        positions_as: A shot whose pulses decide over which positions those of this one are averaged; default itself.
+            Where a step of a cycle leaves out an inversion (ISIS), the positions are those of the step that plays it.
 
     Raises:
         InputError: If slices are neither perpendicular nor along one axis in turn, or time zero lies before the end of
@@ -143,8 +147,11 @@ def prepare(
     first = next(k for k, order in enumerate(echo.pathway.orders) if order != 0)
     pulses: list[PreparedPulse] = []
     relaxed_s = 0.0
+    selecting = [interval for _, interval in (positions_as or timeline).pulses()]
     for group in _groups_of_one_axis([interval for _, interval in starts]):
-        axis = along([interval for interval in group if slice_gradient(interval) is not None])
+        at = slice(len(pulses), len(pulses) + len(group))
+        axis = along([interval for interval in selecting[at] if slice_gradient(interval) is not None])
+        made: dict[int, Tensor] = {}  # both pulses of a pair are often one and the same
         for place, interval in enumerate(group):
             # Between two pulses along one axis, a non-selective one acts on every position.
             own = axis if slice_gradient(interval) is not None else along([])
@@ -152,9 +159,11 @@ def prepare(
             if relaxation is not None and len(pulses) > first and interval.duration_s >= relaxing_from_s:
                 relaxing = relaxing_pulse(model, interval, members, relaxation, own, j_step_s)
                 relaxed_s += interval.duration_s
+            if id(interval) not in made:
+                made[id(interval)] = pulse_along_axis(model, interval, members, own, j_step_s)
             pulses.append(
                 PreparedPulse(
-                    propagator=pulse_along_axis(model, interval, members, own, j_step_s),
+                    propagator=made[id(interval)],
                     position_weight=axis.weight,
                     relaxing=relaxing,
                     closes=place == len(group) - 1,

@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from seqgen.simulate.acquire import Lines, concatenate, lines
 from seqgen.simulate.ensemble import Ensemble
 from seqgen.simulate.localise import DEFAULT_POSITIONS_PER_SLICE, play, prepare, without_relaxation
-from seqgen.simulate.pathways import principal_echo
+from seqgen.simulate.pathways import alike_but_for_phases, principal_echo
 from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.simulate.relaxation import equal_for_all
 from seqgen.spin.hamiltonian import molecule_models
@@ -29,7 +31,8 @@ def molecule_lines(
     """Return the lines of a molecule after the shots of one phase cycle, without relaxation.
 
     Args:
-        shots: The shots of the cycle (their mean, receiver phases applied, is simulated).
+        shots: The shots of the cycle: their mean, receiver phases applied, is simulated. Where some leave out a pulse
+            that others play (ISIS), it is averaged over the positions that it touches in both.
         system: The molecule.
         spectrometer_frequency_hz: Spectrometer frequency, Hz.
         reference_ppm: Chemical shift at that frequency, ppm.
@@ -41,18 +44,33 @@ def molecule_lines(
     Returns:
         Amplitudes of shape (E, n_lines), 1 per proton in a perfect voxel; frequencies in Hz above the spectrometer's.
     """
+    groups = alike_but_for_phases(shots)
+    fullest = max((group[0] for group in groups), key=_energy_hz2_s)
+    zero = principal_echo(shots).time_s if time_zero_s is None and len(groups) > 1 else time_zero_s
     parts = []
     for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm):
-        shot = prepare(
-            shots,
-            model,
-            members,
-            time_zero_s=time_zero_s,
-            positions_per_slice=positions_per_slice,
-            j_step_s=j_step_s,
-        )
-        parts.append(lines(play(shot), model))
+        means = [
+            play(
+                prepare(
+                    group,
+                    model,
+                    members,
+                    time_zero_s=zero,
+                    positions_per_slice=positions_per_slice,
+                    j_step_s=j_step_s,
+                    positions_as=fullest,
+                )
+            )
+            for group in groups
+        ]
+        mean = sum((len(group) * rho for group, rho in zip(groups, means, strict=True)), torch.zeros_like(means[0]))
+        parts.append(lines(mean / len(shots), model))
     return concatenate(parts)
+
+
+def _energy_hz2_s(shot: Timeline) -> float:
+    """Return the integral of |b1|^2 over all pulses of a shot."""
+    return sum(float((pulse.b1_hz.detach().abs() ** 2).sum()) * pulse.dwell_s for _, pulse in shot.pulses())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

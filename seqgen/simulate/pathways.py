@@ -64,8 +64,8 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
     """List the pathways that survive the gradients of a shot and the phase cycle of several.
 
     Args:
-        shots: The shots of one phase cycle, alike but for the phases of pulses and receiver; the first one's gradients
-            are analysed. One shot: no phase cycle.
+        shots: The shots of one phase cycle; those alike the first but for the phases of pulses and receiver
+            (`alike_but_for_phases`) count, and the first one's gradients are analysed. One shot: no phase cycle.
         orders: Coherence orders to consider between pulses.
 
     Returns:
@@ -74,6 +74,7 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
     Raises:
         InputError: If there is no pulse, no readout, or more than `MAX_PULSES` pulses.
     """
+    shots = alike_but_for_phases(shots)[0]
     first = shots[0]
     pulses = first.pulses()
     if not pulses or not first.readouts():
@@ -138,6 +139,25 @@ def principal_echo(shots: Sequence[Timeline] | Timeline) -> Echo:
     return Echo(time_s=best.echo_time_s, te_s=te_s, is_echo=is_echo, pathway=best)
 
 
+def alike_but_for_phases(shots: Sequence[Timeline]) -> list[list[Timeline]]:
+    """Return the shots in groups whose pulses have equal energies, in order of first appearance.
+
+    Most phase cycles are one group. A cycle that inverts in some of its steps (ISIS) is two: what it keeps is the mean
+    of both, each step with the phase of its receiver.
+
+    Raises:
+        InputError: If the shots differ in their number of pulses.
+    """
+    groups: dict[tuple[float, ...], list[Timeline]] = {}
+    for shot in shots:
+        _require_as_many_pulses(shot, shots[0])
+        energies = [
+            float((interval.b1_hz.detach().abs() ** 2).sum()) * interval.dwell_s for _, interval in shot.pulses()
+        ]
+        groups.setdefault(tuple(float(f"{energy:.4g}") for energy in energies), []).append(shot)
+    return list(groups.values())
+
+
 def moments_between_centres(timeline: Timeline) -> Tensor:
     """Return the gradient moments from each RF centre to the next, cycles per metre, shape (n_pulses, 3).
 
@@ -182,13 +202,18 @@ def cycle_weight(orders: Sequence[int], phases: Sequence[tuple[list[float], floa
     return sum(turns) / len(phases)
 
 
-def _relative_phases(shot: Timeline, reference: Timeline) -> tuple[list[float], float]:
-    """Return (phase of every pulse relative to the reference shot, phase of the receiver), rad."""
+def _require_as_many_pulses(shot: Timeline, reference: Timeline) -> None:
+    """Refuse shots that are no steps of one cycle."""
     if len(shot.pulses()) != len(reference.pulses()):
         raise InputError(
             f"Shots {shot.name!r} and {reference.name!r} of one phase cycle have {len(shot.pulses())} and "
-            f"{len(reference.pulses())} pulses. Give shots that differ in phases alone."
+            f"{len(reference.pulses())} pulses. Give shots that differ in phases or amplitudes alone."
         )
+
+
+def _relative_phases(shot: Timeline, reference: Timeline) -> tuple[list[float], float]:
+    """Return (phase of every pulse relative to the reference shot, phase of the receiver), rad."""
+    _require_as_many_pulses(shot, reference)
     pulse_phases = [
         cmath.phase(complex((mine.b1_hz * other.b1_hz.conj()).sum()))
         for (_, mine), (_, other) in zip(shot.pulses(), reference.pulses(), strict=True)
@@ -206,9 +231,12 @@ def _flip_angle_rad(interval: Interval) -> float:
 def _transfer(interval: Interval) -> list[list[float]]:
     """Return |d^1(flip)| between coherence orders -1, 0, +1 (rows: before, columns: after).
 
-    A suppression or editing pulse is meant to leave the signal's order as it is: that counts as 1.
+    A suppression or editing pulse is meant to leave the signal's order as it is: that counts as 1. An excitation is
+    meant to excite: from 135 degrees on, where a prepared one's flip angle says little, it counts as 90 degrees.
     """
     flip_rad = _flip_angle_rad(interval)
+    if interval.use == "excitation" and flip_rad > 0.75 * math.pi:
+        flip_rad = 0.5 * math.pi
     c, s = math.cos(flip_rad), abs(math.sin(flip_rad)) / math.sqrt(2)
     same, swap = (1 + c) / 2, (1 - c) / 2
     if interval.use in ("preparation", "saturation"):

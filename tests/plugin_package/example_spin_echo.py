@@ -72,7 +72,9 @@ class _SpinEcho:
         used_s += sum(block.duration_s for block in waiting)
         rest_s = remaining("tr_s", params.tr_s, used_s, scanner.block_raster_s, "Raise tr_s or shorten the readout.")
         blocks: list[Block] = []
+        starts: list[int] = []
         for average in range(params.averages):
+            starts.append(len(blocks))
             phase_rad = math.pi * (average % 2)
             adc = Adc(n_samples=params.adc_samples, dwell_s=params.adc_dwell_s, delay_s=delay_s, phase_rad=phase_rad)
             blocks += [with_phase(excite, phase_rad).block, crush, *waiting, refocus.block, crush]
@@ -80,6 +82,7 @@ class _SpinEcho:
             blocks += [Block(duration_s=rest_s)] if rest_s > 0 else []
         return Built(
             blocks=tuple(blocks),
+            shot_starts=tuple(starts),
             definitions={"Name": self.name, "Nucleus": "1H", "TE": te_s, "TR": params.tr_s},
         )
 

@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 from press_files import SCANNER, build, random_pulse, write
 
 from seqgen.errors import InputError
-from seqgen.seqfile.cycle import is_reference, phase_cycle
+from seqgen.seqfile.cycle import editing_conditions, is_reference, phase_cycle
 from seqgen.seqfile.played import built_shots
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import shots
@@ -45,8 +46,48 @@ def test_a_file_without_reference_says_so():
         cycle_of(True, water_reference_averages=0)
 
 
-def test_shots_of_another_kind_are_no_steps_of_one_cycle():
-    """Two editing conditions in one file: the first kind alone is taken, not their mixture."""
-    one = built_shots(build(random_pulse(200.0)).blocks, SCANNER, "on")
-    other = built_shots(build(random_pulse(100.0)).blocks, SCANNER, "off")
-    assert len(phase_cycle((*one[1:2], *other[1:2]))) == 1
+def relabelled(shots, drop=(), **labels):
+    return tuple(
+        replace(shot, labels={k: v for k, v in (shot.labels | labels).items() if k not in drop}) for shot in shots
+    )
+
+
+def on_and_off(carrier_off_hz=-301.0, peak_off_hz=200.0):
+    """A shot of either editing condition, as built: both with SET 0."""
+    on, off = (
+        built_shots(build(replace(random_pulse(peak), carrier_offset_hz=carrier)).blocks, SCANNER, "shot")[1:2]
+        for peak, carrier in ((200.0, -301.0), (peak_off_hz, carrier_off_hz))
+    )
+    return on, off
+
+
+@pytest.mark.parametrize("off", [{"peak_off_hz": 100.0}, {"carrier_off_hz": 350.0}])
+def test_shots_of_another_kind_are_no_steps_of_one_cycle(off):
+    """Two editing conditions in a file that states no steps: the first kind alone is taken, not their mixture."""
+    on, off = (relabelled(shots, drop=("PHS", "SET")) for shots in on_and_off(**off))
+    assert [t.name for t in phase_cycle((*on, *off))] == [on[0].timeline.name]
+    assert phase_cycle((*on, *off))[0] is on[0].timeline
+    assert editing_conditions((*on, *off)) == (0,)
+
+
+def test_conditions_of_a_file_that_states_steps_are_told_apart_by_set():
+    on, off = on_and_off()
+    off = relabelled(off, SET=1)
+    both = (*on, *off)
+    assert editing_conditions(both) == (0, 1)
+    assert phase_cycle(both) == (on[0].timeline,)
+    assert phase_cycle(both, condition=1) == (off[0].timeline,)
+    with pytest.raises(InputError, match="SET 2"):
+        phase_cycle(both, condition=2)
+
+
+def test_stated_steps_are_one_cycle_whatever_they_play():
+    """ISIS inverts in every second step."""
+    on, off = on_and_off(peak_off_hz=1e-4)
+    assert len(phase_cycle((*on, *relabelled(off, PHS=1)))) == 2
+
+
+def test_noise_is_no_step():
+    on, off = on_and_off()
+    noise = relabelled(off, NOISE=1)
+    assert phase_cycle((*noise, *on)) == (on[0].timeline,)

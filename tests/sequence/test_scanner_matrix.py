@@ -33,7 +33,7 @@ MATRIX = _matrix()
 CELLS = list(MATRIX.cells())
 REFUSED = {
     ("marcos", "water only"): r"marcos reads Pulseq files up to format 1\.3, but seqgen writes 1\.4\.1 and 1\.5\.0",
-    ("nexus_osi2_one_47mt", "head"): r"spoiler .*needs .* Hz/m .*nexus_osi2_one_47mt allows 2\.499e\+05 Hz/m",
+    ("nexus_osi2_one_47mt", "head"): r"crusher .*needs .* Hz/m .*nexus_osi2_one_47mt allows 2\.499e\+05 Hz/m",
 }
 """What PRESS is refused for; everything else builds."""
 
@@ -52,6 +52,8 @@ def said():
         elif line.startswith("| `"):
             scanner, setting, *answers = (item.strip(" `") for item in line.strip("|").split("|"))
             for edited, answer in zip((False, True), answers, strict=True):
+                if answer == MATRIX.NO_PLACE:
+                    continue
                 found[MATRIX.Cell(sequence=sequence, scanner=scanner, setting=setting, edited=edited)] = answer
     return found
 
