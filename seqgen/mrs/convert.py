@@ -21,6 +21,7 @@ from seqgen.mrs.raw import Place, RawScan
 from seqgen.mrs.readouts import Readouts, describe_readouts, localised_axes, split_shots
 from seqgen.mrs.twix import read_twix
 from seqgen.provenance import Provenance, source
+from seqgen.seqfile.cycle import editing_conditions
 from seqgen.seqfile.reader import SeqFile, Shot, read_seq, shots
 
 _LOG = logging.getLogger(__name__)
@@ -279,12 +280,17 @@ def _data(context: _Context, kind: Sequence[Shot], order: dict[int, int], *, is_
     scan = context.scan
     readouts = describe_readouts(context.seq, kind)
     rows = [order[index] for index in readouts.index]
-    samples = np.moveaxis(scan.samples[rows][..., readouts.n_cut :], (0, 1, 2), (2, 1, 0))
+    conditions = _conditions(kind)
+    taken = np.array([[order[shot.index] for shot in condition] for condition in conditions])
+    samples = scan.samples[taken][..., readouts.n_cut :].transpose(3, 2, 1, 0)  # samples, coils, averages, conditions
     samples = samples.conj() if context.conjugate else samples
-    dims = tuple(tag for tag, n in (("DIM_COIL", samples.shape[1]), ("DIM_DYN", samples.shape[2])) if n > 1)
+    tags = ("DIM_COIL", "DIM_DYN", "DIM_EDIT")
+    dims = tuple(tag for tag, n in zip(tags, samples.shape[1:], strict=True) if n > 1)
     keep = tuple(slice(None) if n > 1 else 0 for n in samples.shape[1:])
     receiver_ppm = hz_to_ppm(readouts.receiver_hz, scan.spectrometer_frequency_hz, 0.0)
-    header = {**context.header, **_acquisition(readouts, dims)}
+    header = {**context.header, **_acquisition(readouts, dims, [shot.index for shot in conditions[0]])}
+    if "DIM_EDIT" in dims:
+        header |= _edit_header(dims, conditions)
     if readouts.receiver_hz:
         header["RxOffset"] = receiver_ppm
     if is_water:
@@ -309,18 +315,49 @@ def _data(context: _Context, kind: Sequence[Shot], order: dict[int, int], *, is_
     )
 
 
-def _acquisition(readouts: Readouts, dims: tuple[str, ...]) -> dict[str, Any]:
-    """Return the header keys of times, angles and labels; what differs between readouts goes along DIM_DYN."""
+def _conditions(kind: Sequence[Shot]) -> list[list[Shot]]:
+    """Return the shots by editing condition (label SET of files that state steps), or all in one."""
+    values = editing_conditions(kind)
+    conditions = [[shot for shot in kind if shot.labels.get("SET", 0) == value] for value in values]
+    alike = len(values) > 1 and len({len(shots) for shots in conditions}) == 1
+    return conditions if alike and sum(map(len, conditions)) == len(kind) else [list(kind)]
+
+
+def _edit_header(dims: tuple[str, ...], conditions: Sequence[Sequence[Shot]]) -> dict[str, Any]:
+    """Return the header keys of the editing dimension."""
+    number = 5 + dims.index("DIM_EDIT")
+    return {
+        f"dim_{number}_info": "Editing conditions: Pulseq label SET, in MEGA-PRESS 0 is ON and 1 is OFF",
+        f"dim_{number}_header": {
+            "PulseqLabelSET": {
+                "Value": [shots[0].labels.get("SET", 0) for shots in conditions],
+                "Description": "Pulseq label SET at the readout",
+            }
+        },
+    }
+
+
+def _acquisition(readouts: Readouts, dims: tuple[str, ...], first: Sequence[int]) -> dict[str, Any]:
+    """Return the header keys of times, angles and labels; what differs between readouts goes along DIM_DYN.
+
+    Args:
+        readouts: All readouts.
+        dims: Dimensions of the data.
+        first: Positions in the file of the readouts of the first editing condition, whose values stand for all.
+    """
+    chosen = [readouts.index.index(index) for index in first]
     series: dict[str, FloatArray] = {
-        "AcquisitionStartTime": readouts.first_sample_s.round(10) + 0.0,  # no minus zero
-        "ExcitationFlipAngle": readouts.flip_angle_deg.round(2),
+        "AcquisitionStartTime": readouts.first_sample_s[chosen].round(10) + 0.0,  # no minus zero
+        "ExcitationFlipAngle": readouts.flip_angle_deg[chosen].round(2),
     }
     if readouts.echo_time_s is not None:
-        series["EchoTime"] = readouts.echo_time_s.round(9)
+        series["EchoTime"] = readouts.echo_time_s[chosen].round(9)
     header: dict[str, Any] = {key: float(values[0]) for key, values in series.items() if np.ptp(values) < 1e-9}
     varying: dict[str, Any] = {key: values.tolist() for key, values in series.items() if key not in header}
     for label, values in readouts.labels.items():
-        varying[f"PulseqLabel{label}"] = {"Value": list(values), "Description": f"Pulseq label {label} at the readout"}
+        own = [values[k] for k in chosen]
+        if len(set(own)) > 1:
+            varying[f"PulseqLabel{label}"] = {"Value": own, "Description": f"Pulseq label {label} at the readout"}
     if readouts.repetition_time_s is not None:
         header["RepetitionTime"] = readouts.repetition_time_s
     if varying and "DIM_DYN" in dims:

@@ -15,7 +15,7 @@ from seqgen.mrs.basis_simulation import simulate_fid
 from seqgen.mrs.quantify import PROTONS_OF_WATER, relaxation_factor
 from seqgen.mrs.readouts import describe_readouts, split_shots
 from seqgen.provenance import Progress
-from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.cycle import editing_conditions, phase_cycle
 from seqgen.seqfile.reader import SeqFile
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.simulate.pathways import principal_echo
@@ -135,27 +135,32 @@ def simulate_scan(
     if tr is None:
         raise InputError(f"{seq.name} states no TR in [DEFINITIONS], so saturation cannot be simulated. Add TR in s.")
     truth: dict[str, dict[str, float]] = {}
-    cycle = phase_cycle(all_shots)
+    cycles = {
+        condition: phase_cycle(all_shots, condition=condition if len(editing_conditions(all_shots)) > 1 else None)
+        for condition in editing_conditions(all_shots)
+    }
     readouts = describe_readouts(seq, split_shots(all_shots, None)[0])
-    te_s = principal_echo(cycle).te_s
+    te_s = principal_echo(next(iter(cycles.values()))).te_s
     n_samples = readouts.n_samples - readouts.n_cut
     time_s = time_axis_s(n_samples, readouts.dwell_s)
-    metabolites = np.zeros(n_samples, dtype=np.complex128)
+    metabolites = {condition: np.zeros(n_samples, dtype=np.complex128) for condition in cycles}
     for done, (name, substance) in enumerate(substances.items(), 1):
         system, relaxation, truth[name] = _drawn(substance, scan, rng)
-        values = simulate_fid(
-            cycle,
-            readouts,
-            system,
-            spectrometer_frequency_hz=spectrometer_frequency_hz,
-            reference_ppm=scan.water_shift_ppm,
-        )
-        metabolites += substance.concentration_mm * relaxation_factor(relaxation, te_s, tr[0]) * values
+        scale = substance.concentration_mm * relaxation_factor(relaxation, te_s, tr[0])
+        for condition, cycle in cycles.items():
+            metabolites[condition] += scale * simulate_fid(
+                cycle,
+                readouts,
+                system,
+                spectrometer_frequency_hz=spectrometer_frequency_hz,
+                reference_ppm=scan.water_shift_ppm,
+            )
         if progress is not None:
             progress(done, len(substances))
-    metabolites *= np.exp(-math.pi * scan.linewidth_hz * time_s)
-    if background is not None:
-        metabolites += _background(background, scan, spectrometer_frequency_hz, te_s, tr[0], time_s)
+    for values in metabolites.values():
+        values *= np.exp(-math.pi * scan.linewidth_hz * time_s)
+        if background is not None:
+            values += _background(background, scan, spectrometer_frequency_hz, te_s, tr[0], time_s)
     water = _water(scan, seq, all_shots, spectrometer_frequency_hz, te_s, tr[0], time_s)
     transients = _received(all_shots, metabolites, water, scan, readouts.n_cut, readouts.dwell_s, rng)
     return SimulatedScan(
@@ -250,30 +255,37 @@ def _water(
 
 def _received(
     all_shots: tuple[Shot, ...],
-    metabolites: Complex,
+    metabolites: Mapping[int, Complex],
     water: Complex,
     scan: Scan,
     n_cut: int,
     dwell_s: float,
     rng: np.random.Generator,
 ) -> Complex:
-    """Return what the coils receive in every shot: drifts, eddy currents, sensitivities, correlated noise."""
-    n_shots, n_kept = len(all_shots), metabolites.shape[0]
+    """Return what the coils receive in every shot: drifts, eddy currents, sensitivities, correlated noise.
+
+    Metabolites are given by editing condition (label SET).
+    """
+    first = next(iter(metabolites.values()))
+    n_shots, n_kept = len(all_shots), first.shape[0]
     time_s = time_axis_s(n_kept, dwell_s)
     eddy = np.exp(1j * scan.eddy_phase_rad * np.exp(-time_s / EDDY_DECAY_S))
     coils = rng.normal(size=scan.n_coils) + 1j * rng.normal(size=scan.n_coils)
     coils *= math.sqrt(scan.n_coils) / np.linalg.norm(coils)
     leakage = rng.normal(size=(scan.n_coils, scan.n_coils)) + 1j * rng.normal(size=(scan.n_coils, scan.n_coils))
     mixing: Complex = (np.eye(scan.n_coils) + 0.2 / math.sqrt(scan.n_coils) * leakage).astype(np.complex128)
-    suppressed, _, _ = split_shots(all_shots, None)
-    noise_sd = _noise_sd(metabolites, coils, mixing, len(suppressed), scan.snr)
+    suppressed, _, noise = split_shots(all_shots, None)
+    noise_sd = _noise_sd(first, coils, mixing, len(suppressed), scan.snr)
     transients = np.zeros((n_shots, scan.n_coils, n_kept + n_cut), dtype=np.complex128)
-    is_metabolite = {shot.index for shot in suppressed}
+    is_metabolite, is_noise = {shot.index for shot in suppressed}, {shot.index for shot in noise}
     for row, shot in enumerate(all_shots):
         progress = row / max(n_shots - 1, 1)
         if shot.index in is_metabolite:
             wobble = 1 + WATER_WOBBLE * rng.normal()
-            signal = metabolites + scan.residual_water_fraction * wobble * water
+            own = metabolites.get(shot.labels.get("SET", 0), first)
+            signal = own + scan.residual_water_fraction * wobble * water
+        elif shot.index in is_noise:
+            signal = np.zeros_like(water)
         else:
             signal = water
         turn = 2 * math.pi * scan.frequency_drift_hz * progress * time_s + scan.phase_drift_rad * progress

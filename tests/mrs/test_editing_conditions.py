@@ -1,0 +1,86 @@
+"""MEGA-PRESS and ISIS-PRESS from the file through a simulated scan to NIfTI-MRS."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from press_files import F0_HZ, context, write
+from test_phantom import CLEAN, substance
+
+from seqgen.mrs.convert import convert
+from seqgen.mrs.mrd import write_mrd
+from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
+from seqgen.mrs.phantom import simulate_scan
+from seqgen.provenance import Provenance
+from seqgen.seqfile.reader import read_seq
+from seqgen.sequence.contract import sensible_params
+from seqgen.sequence.plugins import find_sequence
+
+SHORT = {"averages": 8, "dummy_scans": 1, "adc_samples": 256, "voxel_size_m": (0.02, 0.025, 0.03)}
+ON_PPM = 1.9
+
+
+def scanned(name, tmp_path, sample, **changes):
+    """Build, write, scan and convert a sequence; return (file, simulated scan, converted)."""
+    spec = find_sequence(name)
+    params = replace(sensible_params(spec, context(), **SHORT), **changes)
+    path = write(tmp_path / f"{name}.seq", spec.build(params, context()))
+    seq = read_seq(path)
+    scan = simulate_scan(seq, sample, CLEAN, spectrometer_frequency_hz=F0_HZ, seed=3)
+    raw = tmp_path / f"{name}.h5"
+    dwell_s = next(block.adc.dwell_s for block in seq.blocks if block.adc is not None)
+    write_mrd(
+        raw,
+        scan.transients,
+        spectrometer_frequency_hz=F0_HZ,
+        dwell_s=dwell_s,
+        seq_signature=seq.signature,
+        seq_sha256=seq.sha256,
+        labels=scan.labels,
+        start_s=scan.start_s,
+        system={"systemVendor": "seqgen", "systemModel": "simulated scan"},
+        provenance=Provenance(made_from={}, seed=3),
+    )
+    return seq, scan, convert(raw, path, time="2026-01-01T00:00:00")
+
+
+def test_editing_conditions_become_a_dimension_of_nifti_mrs(tmp_path):
+    """A singlet under the ON pulses is inverted twice at TE/4 and 3/4 TE; one far away does not notice them."""
+    sample = {"edited": substance(ON_PPM, 10.0), "far": substance(3.6, 10.0)}
+    seq, scan, converted = scanned("mega_press", tmp_path, sample, water_reference_averages=2, noise_scans=2)
+    data = converted.metabolite
+    assert data.dims == ("DIM_DYN", "DIM_EDIT")
+    assert data.fid.shape[1:] == (4, 2)
+    assert [labels.get("NOISE") for labels in scan.labels] == [1] * 2 + [0] * 10
+    kept = [k for k, labels in enumerate(scan.labels) if not labels["REF"] and not labels["NOISE"]]
+    assert [scan.labels[k]["SET"] for k in kept] == [0, 1] * 4
+    played = np.array([scan.transients[k, 0] for k in kept]).reshape(4, 2, -1)[..., -data.n_samples :]
+    np.testing.assert_allclose(data.fid, played.transpose(2, 0, 1), rtol=1e-5, atol=1e-6 * np.abs(played).max())
+    header = (
+        data.header["dim_6_header"]["PulseqLabelSET"]["Value"],
+        data.header["dim_5_header"]["PulseqLabelPHS"]["Value"],
+    )
+    assert header == ([0, 1], [0, 1, 0, 1])
+    assert data.header["EchoTime"] == pytest.approx(seq.definition_numbers("TE")[0], abs=1e-8)
+    assert converted.water_reference is not None
+    assert "DIM_EDIT" not in converted.water_reference.dims
+    write_nifti_mrs(data, tmp_path / "mega.nii.gz")
+    assert read_nifti_mrs(tmp_path / "mega.nii.gz").dims == data.dims
+
+
+def test_what_the_editing_pulses_do_not_touch_cancels_in_the_difference(tmp_path):
+    sample = {"far": substance(3.6, 10.0)}
+    _, _, converted = scanned("mega_press", tmp_path, sample, water_reference_averages=0)
+    on, off = converted.metabolite.fid.mean(1).T
+    assert np.abs(on - off).max() < 0.01 * np.abs(off).max()
+
+
+def test_isis_keeps_the_voxel(tmp_path):
+    """The mean of shots with and without inversion is one voxel of the sample, decayed over TE, saturated at TR."""
+    _, scan, converted = scanned("isis_press", tmp_path, {"A": substance(2.8, 10.0)}, water_reference_averages=0)
+    data = converted.metabolite
+    assert data.dims == ("DIM_DYN",)
+    assert data.fid.shape[1] == 8
+    assert [labels["PHS"] for labels in scan.labels] == [0, 1, 2, 3] * 2
+    whole = 10.0 * np.exp(-data.header["EchoTime"] / 0.3) * (1 - np.exp(-2.0 / 1.5))
+    assert np.abs(data.fid[0].mean()) == pytest.approx(whole, rel=0.02)
