@@ -16,16 +16,17 @@ from seqgen.pulse.shapes import gaussian_pulse
 from seqgen.scanner import Scanner
 from seqgen.seqfile.writer import write_seq
 from seqgen.sequence.contract import FORMATS, sensible_params
-from seqgen.sequence.plugins import GROUP, BuildContext, Built, find_sequence
+from seqgen.sequence.plugins import GROUP, BuildContext, Built, editing_places, find_sequence
 from seqgen.units import tesla_to_hz
 
 PAGE = Path(__file__).parent / "scanners.md"
 BUILT = "built"
+NO_PLACE = "no place for one"
 BUILT_USELESS = "built, but edits nothing"
 """Where Glu and Gln lie closer together than any line is narrow."""
 WATER_PPM = 4.65
 NARROWEST_LINE_HZ = 1.0
-_SHORT = {"averages": 2, "dummy_scans": 1, "water_reference_averages": 2, "adc_samples": 512}
+_SHORT = {"averages": 4, "dummy_scans": 1, "water_reference_averages": 2, "adc_samples": 512}
 HEAD = {"voxel_size_m": (0.02, 0.02, 0.02)}
 RODENT = {"voxel_size_m": (0.003, 0.003, 0.003), "crusher_moment_per_m": 10000.0}
 WATER_ONLY = {
@@ -33,6 +34,10 @@ WATER_ONLY = {
     "crusher_moment_per_m": 750.0,
     "crusher_duration_s": 6e-3,
     "water_suppression": "none",
+    "tm_spoiler_moment_per_m": 750.0,
+    "tm_spoiler_duration_s": 6e-3,
+    "inversion_spoiler_moment_per_m": 1000.0,
+    "inversion_spoiler_duration_s": 8e-3,
     "slice_carrier_ppm": WATER_PPM,
 }
 SETTINGS: dict[str, dict[str, Any]] = {"head": HEAD, "rodent": RODENT, "water only": WATER_ONLY}
@@ -65,7 +70,7 @@ def cells() -> Iterator[Cell]:
     for sequence in seqgen_sequences():
         for name in library.scanner_names():
             for setting in _SETTINGS_OF.get(library.scanner(name).vendor, ("head",)):
-                for edited in (False, True):
+                for edited in (False, True) if editing_places(find_sequence(sequence)) else (False,):
                     yield Cell(sequence=sequence, scanner=name, setting=setting, edited=edited)
 
 
@@ -107,6 +112,7 @@ def build(cell: Cell, folder: Path) -> Built:
             spectrometer_frequency_hz=context.spectrometer_frequency_hz,
             definitions=built.definitions,
             seq_format=form,
+            shot_starts=built.shot_starts,
         )
     return built
 
@@ -147,7 +153,7 @@ def table(sequence: str) -> str:
     answers = {cell: answer(cell) for cell in cells() if cell.sequence == sequence}
     for plain, found in answers.items():
         if not plain.edited:
-            edited = answers[replace(plain, edited=True)]
+            edited = answers.get(replace(plain, edited=True), NO_PLACE)
             lines.append(f"| `{plain.scanner}` | {plain.setting} | {found} | {edited} |")
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ import click
 from seqgen.errors import SeqgenError, VerificationError
 
 if TYPE_CHECKING:
-    from seqgen.pipeline.study import Study
+    from seqgen.pipeline.study import ScanStudy, Study
     from seqgen.provenance import Progress
     from seqgen.report.html import Verdict
 
@@ -20,8 +20,16 @@ EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
+AnyStudy = TypeVar("AnyStudy", bound="ScanStudy")
 
 _PROTOCOL = click.argument("protocol", type=click.Path(path_type=Path))
+_VOXEL_FROM = click.option(
+    "--voxel-from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Place the voxel where this NIfTI shows it (a mask, a 1 x 1 x 1 box or NIfTI-MRS, in scanner coordinates), "
+    "whatever the protocol says.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, for machines.")
 
 
@@ -117,9 +125,24 @@ def _now() -> str:
 
 
 def _study(path: Path) -> "Study":
-    """Read a protocol."""
-    from seqgen.errors import InputError
+    """Read the protocol of a whole study."""
     from seqgen.pipeline.study import load_study
+
+    _require_protocol(path)
+    return load_study(path)
+
+
+def _scan_study(path: Path) -> "ScanStudy":
+    """Read the protocol of a scan, or of a whole study."""
+    from seqgen.pipeline.study import load_scan_study
+
+    _require_protocol(path)
+    return load_scan_study(path)
+
+
+def _require_protocol(path: Path) -> None:
+    """Refuse a simulation file."""
+    from seqgen.errors import InputError
     from seqgen.simulation_file import simulation_kind
 
     kind = simulation_kind(path)
@@ -128,7 +151,17 @@ def _study(path: Path) -> "Study":
             f"{path} says `simulation: {kind}`: it is a simulation file and no protocol. Play it with "
             f"`seqgen simulate {path}`, or give a protocol (seqgen init)."
         )
-    return load_study(path)
+
+
+def _placed(study: AnyStudy, voxel_from: Path | None, console: _Console) -> AnyStudy:
+    """Return a study with its voxel taken from a NIfTI file, if one is given; say what was understood."""
+    if voxel_from is None:
+        return study
+    from seqgen.pipeline.voxel import study_with_voxel, voxel_text
+
+    placed, found = study_with_voxel(study, voxel_from)
+    console.say(f"Voxel from {voxel_from}\n{voxel_text(found)}")
+    return placed
 
 
 def _print(as_json: bool, result: dict[str, Any], text: str) -> None:
@@ -138,9 +171,10 @@ def _print(as_json: bool, result: dict[str, Any], text: str) -> None:
 
 @main.command()
 @_PROTOCOL
+@_VOXEL_FROM
 @_output("Folder for all files; made if it does not exist.")
 @_JSON
-def run(protocol: Path, output: Path, as_json: bool) -> None:
+def run(protocol: Path, voxel_from: Path | None, output: Path, as_json: bool) -> None:
     """Run the whole chain on PROTOCOL with a simulated scan.
 
     Designs the editing pulse, writes the edited and the TE-optimised plain sequence (Pulseq 1.5.0 and 1.4.1), checks
@@ -155,7 +189,8 @@ def run(protocol: Path, output: Path, as_json: bool) -> None:
     from seqgen.pipeline.folder import RunFolder
     from seqgen.pipeline.run import run_all
 
-    quantified, verdicts = run_all(_study(protocol), output, _Console(as_json), time=_now())
+    console = _Console(as_json)
+    quantified, verdicts = run_all(_placed(_study(protocol), voxel_from, console), output, console, time=_now())
     report_path = RunFolder(path=output).report
     result = {
         "report": str(report_path),
@@ -229,9 +264,10 @@ def design(protocol: Path, output: Path, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Design file; without it the plain sequence is built with the echo times of the protocol.",
 )
+@_VOXEL_FROM
 @_output("Folder for the .seq files.", ".")
 @_JSON
-def build(protocol: Path, design_path: Path | None, output: Path, as_json: bool) -> None:
+def build(protocol: Path, design_path: Path | None, voxel_from: Path | None, output: Path, as_json: bool) -> None:
     """Build the sequence of PROTOCOL as .seq files, in Pulseq 1.5.0 and (name ending in _141) 1.4.1 form.
 
     Every file is read back, compared with what was built, and checked against the scanner's limits before it gets its
@@ -244,12 +280,46 @@ def build(protocol: Path, design_path: Path | None, output: Path, as_json: bool)
     from seqgen.design.artefact import load_design
     from seqgen.pipeline.build import build_edited, build_plain
 
-    study = _study(protocol)
+    console = _Console(as_json)
     if design_path is None:
-        paths = build_plain(study, None, output)
+        built = build_plain(_placed(_scan_study(protocol), voxel_from, console), None, output)
     else:
-        paths = build_edited(study, load_design(design_path), design_path, output)
-    _print(as_json, {"files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
+        study = _placed(_study(protocol), voxel_from, console)
+        built = build_edited(study, load_design(design_path), design_path, output)
+    files = [str(path) for path in built.paths]
+    _print(as_json, {"files": files, "notes": list(built.notes)}, "\n".join([*built.notes, *files]))
+
+
+@main.command("voxel-mask")
+@click.argument("source", metavar="PROTOCOL|SEQ|NIFTI", type=click.Path(path_type=Path))
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    help="Write the mask on the grid of this image (NIfTI).  [default: a box]",
+)
+@_output("Mask (.nii.gz or .nii).")
+@_JSON
+def voxel_mask(source: Path, like: Path | None, output: Path, as_json: bool) -> None:
+    """Write the voxel of a protocol, a .seq or a NIfTI-MRS file as a NIfTI mask, to lay over an image.
+
+    With --like, each element of the image's grid gets the part of it that lies inside the voxel, 0 to 1; without, the
+    file has one element that is the voxel itself. Coordinates are the scanner's (mm, right-anterior-superior), gradient
+    axes x, y, z taken for R, A, S: compare with your scanner before you rely on it. --voxel-from of build and run is
+    the way back.
+
+    \b
+    Example:
+      seqgen voxel-mask press_edited.seq --like t1.nii.gz -o voxel.nii.gz
+    """
+    from seqgen.pipeline.voxel import make_mask, voxel_json, voxel_text
+
+    found, part = make_mask(source, output, like)
+    text = [
+        voxel_text(found),
+        *([f"{1 - part:.1%} of the voxel lie outside {like}"] if part < 0.995 else []),
+        str(output),
+    ]
+    _print(as_json, {"mask": str(output), **voxel_json(found), "part_inside_image": part}, "\n".join(text))
 
 
 @main.command()
@@ -272,9 +342,10 @@ def check(
     """Check a .seq file on disk against the limits of a scanner.
 
     RF amplitude (uT), gradient amplitude (mT/m) and slew (T/m/s), rasters and dead times (us), readouts, signature.
-    With --crushers, every coherence pathway of a metabolite is dephased by the gradients of the file over the sample
-    (mm): unwanted ones must stay below 1e-3 of the echo (seconds to a minute). What could not be checked is said to be
-    "not checked". Exit code 1 if a check fails.
+    Slices are simulated and compared with the voxel that the file states (0.1 mm; their displacement at 2.35 ppm, H4 of
+    Glu, is told). With --crushers, every coherence pathway of a metabolite is dephased by the gradients of the file
+    over the sample (mm): unwanted ones must stay below 1e-3 of the echo (seconds to a minute). What could not be
+    checked is said to be "not checked". Exit code 1 if a check fails.
 
     \b
     Example:
@@ -288,9 +359,9 @@ def check(
 
     if (scanner is None) == (protocol is None):
         raise InputError("Give either --scanner or --protocol: limits belong to a scanner, and none is assumed.")
-    study = _study(protocol) if protocol is not None else None
+    study = _scan_study(protocol) if protocol is not None else None
     profile = study.protocol.scanner if study is not None else library.scanner(str(scanner))
-    checks = check_file(seq, profile, study.protocol.design.energy_max_hz2_s if study is not None else None)
+    checks = check_file(seq, profile, study.energy_max_hz2_s if study is not None else None)
     if crushers is not None:
         if study is None:
             raise InputError("--crushers needs --protocol: frequency, water shift and metabolites come from there.")
@@ -513,6 +584,58 @@ def convert(
     _print(as_json, result, "\n".join(lines))
 
 
+@main.command("sign-check")
+@click.argument("raw", type=click.Path(path_type=Path))
+@click.argument("seq", type=click.Path(path_type=Path))
+@click.option(
+    "--phantom-mm",
+    type=float,
+    nargs=3,
+    metavar="R A S",
+    help="Centre of the water bottle from the isocentre: right, anterior, superior, mm.",
+)
+@click.option(
+    "--water-offset-hz",
+    type=float,
+    help="Water minus spectrometer frequency, Hz, where it was set on purpose (frequency raised by 80 Hz: -80).",
+)
+@click.option(
+    "--allow-unproven", is_flag=True, help="Accept a pair that cannot be proven because a signature is missing."
+)
+@_JSON
+def sign_check(
+    raw: Path,
+    seq: Path,
+    phantom_mm: tuple[float, float, float] | None,
+    water_offset_hz: float | None,
+    allow_unproven: bool,
+    as_json: bool,
+) -> None:
+    """Say which signs the interpreter gave to RF, receiver and gradients, from the scan RAW of a sign_check SEQ.
+
+    Water tells whether waveform, carrier, phases and receiver have one sense; a bottle of cooking oil beside it, or a
+    spectrometer frequency set off water (Hz), which sense each has; the place of the bottle (mm) where gradients
+    point. What the data do not tell is "undecided". Exit code 1 if anything is not faithful (docs/sign_check.md).
+
+    \b
+    Example:
+      seqgen sign-check meas.dat sign_check.seq --phantom-mm 20 -35 60
+    """
+    from seqgen.mrs.sign_verdict import sign_check_json, sign_check_text
+    from seqgen.pipeline.sign_check import check_signs
+
+    found = check_signs(
+        raw,
+        seq,
+        displacement_m=None if phantom_mm is None else tuple(1e-3 * value for value in phantom_mm),
+        water_offset_hz=water_offset_hz,
+        allow_unproven=allow_unproven,
+    )
+    _print(as_json, sign_check_json(found), sign_check_text(found))
+    if found.unfaithful:
+        sys.exit(EXIT_CHECK_FAILED)
+
+
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @_output("Processed spectrum (NIfTI-MRS).", "processed.nii.gz")
@@ -606,8 +729,12 @@ def init(name: str, output: Path, as_json: bool) -> None:
       phantom_glu_gln_3t_ge   phantom at 20 C, GE 3 T (127.7 MHz)
       invivo_glu_gln_3t       brain, Siemens 3 T
       invivo_glu_gln_3t_ge    brain, GE 3 T
+      scan_press_3t           for build, a scan alone: PRESS; also scan_mega_press_3t, scan_steam_3t, scan_slaser_3t,
+                              scan_isis_press_3t, scan_sign_check_3t, scan_press_47mt
       simulate_press_ideal    for simulate: PRESS of instantaneous pulses
       simulate_press_shaped   for simulate: PRESS with shaped selective pulses; their waveform is written beside it
+
+    Beside a protocol lies its document (.md): solution or voxel, B1, shim and acceptance, scan order with minutes.
 
     \b
     Example:
@@ -624,16 +751,28 @@ def init(name: str, output: Path, as_json: bool) -> None:
         raise InputError(f"There is no shipped protocol {name!r}; choose one of {', '.join(known)}.")
     if output.exists():
         raise InputError(f"{output} exists already and is not overwritten. Choose another name.")
-    companions = [item for item in folder.iterdir() if item.name.startswith(name) and item.name.endswith(".csv")]
-    for item in companions:
-        beside = output.parent / item.name
+    companions = {
+        output.parent / item.name: item
+        for item in folder.iterdir()
+        if item.name.startswith(name) and item.name.endswith(".csv")
+    }
+    document = folder.joinpath(f"{name.removesuffix('_ge')}.md")
+    if document.is_file() and output.suffix != ".md":
+        companions[output.with_suffix(".md")] = document
+    for beside in companions:
         if beside.exists():
             raise InputError(f"{beside} exists already and is not overwritten. Write {output.name} to another folder.")
+    for beside, item in companions.items():
         write_text(beside, item.read_text(encoding="utf-8"))
     write_text(output, folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-    simulation = name.startswith("simulate_")
-    then = f"seqgen simulate {output} -o fids.npz" if simulation else f"seqgen run {output} -o runs/{output.stem}"
-    _print(as_json, {"protocol": str(output)}, f"{output} written. Edit it, then: {then}")
+    commands = {
+        "simulate": f"seqgen simulate {output} -o fids.npz",
+        "scan": f"seqgen build {output} -o {output.stem}",
+    }
+    then = commands.get(name.partition("_")[0], f"seqgen run {output} -o runs/{output.stem}")
+    written = ", ".join(str(path) for path in (output, *companions))
+    result = {"protocol": str(output), "beside": [str(path) for path in companions]}
+    _print(as_json, result, f"{written} written. Edit {output.name}, then: {then}")
 
 
 @main.command()

@@ -15,7 +15,7 @@ from seqgen.library import macromolecule_peaks, scanner, spin_system, spin_syste
 from seqgen.mrs.fit import FitSettings
 from seqgen.scanner import Scanner
 from seqgen.section import find_node, validate_section
-from seqgen.sequence.plugins import SequenceSpec, find_sequence
+from seqgen.sequence.plugins import SequenceSpec, editing_places, find_sequence
 from seqgen.spin.system import Relaxation
 from seqgen.units import b0_t
 from seqgen.yamlfile import Node, read_yaml, require_schema_version, shown
@@ -31,6 +31,8 @@ FIELD_TOLERANCE = 0.05
 """Largest relative distance of the spectrometer frequency from that of the scanner's nominal field."""
 WATER_SHIFT_TOLERANCE_PPM = 0.1
 """Largest distance of water_shift_ppm from the shift expected at the sample's temperature."""
+STUDY_SECTIONS = {"design", "sample", "acquisition", "fit"}
+"""Sections that make a protocol a study; one without them describes a scan alone."""
 PLAUSIBLE_PPM = (-1.0, 10.0)
 """Where proton shifts of metabolites lie: a window outside is a slip."""
 ROUNDING = 1e-6
@@ -127,8 +129,8 @@ class SequenceChoice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Protocol:
-    """A study: scanner, sample, design problem, sequence, simulated acquisition and fit."""
+class ScanProtocol:
+    """What a sequence is built from: scanner, frequency, temperature and the sequence itself."""
 
     schema_version: int
     """Layout of the file."""
@@ -144,6 +146,14 @@ class Protocol:
     """Temperature of the sample, degrees Celsius."""
     water_shift_ppm: float
     """Chemical shift of water at that temperature, ppm: offsets in Hz count from here."""
+    sequence: SequenceChoice
+    """The sequence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Protocol(ScanProtocol):
+    """A study: a scan with sample, design problem, simulated acquisition and fit."""
+
     seed: Annotated[int, Field(ge=0)]
     """Seed of all random numbers."""
     spin_systems_file: Path | None = None
@@ -152,8 +162,6 @@ class Protocol:
     """The simulated sample."""
     design: DesignSpec
     """What the editing pulse is to do."""
-    sequence: SequenceChoice
-    """The sequence it goes into."""
     acquisition: Acquisition
     """The simulated acquisition."""
     fit: FitSettings
@@ -174,6 +182,11 @@ def load_protocol(path: Path) -> Protocol:
     root = read_yaml(path)
     require_schema_version(root, SCHEMA_VERSION)
     problems: list[str] = []
+    if not STUDY_SECTIONS & set(root.value):
+        raise InputError(
+            f"{path}:1: this protocol describes a scan alone: it has none of {', '.join(sorted(STUDY_SECTIONS))}. "
+            "Build it with `seqgen build`, or add these sections (`seqgen init` writes examples)."
+        )
     design = _attempt(lambda: validate_section(DesignSpec, _child(root, "design")), problems)
     given: dict[str, Any] = {
         "design": design,
@@ -187,6 +200,30 @@ def load_protocol(path: Path) -> Protocol:
         protocol = replace(protocol, spin_systems_file=path.parent / protocol.spin_systems_file)
     for check in (_check_field, _check_water, _check_metabolites, _check_design, _check_sample, _check_fit):
         problems.extend(check(protocol, root))
+    if problems:
+        raise _all(problems)
+    return protocol
+
+
+def load_scan_protocol(path: Path) -> ScanProtocol:
+    """Read and check the protocol of a scan: one with no more than scanner, frequency and sequence, or a whole study.
+
+    Raises:
+        InputError: With FILE:LINE, key, value and limit of every problem found, one line each.
+    """
+    root = read_yaml(path)
+    require_schema_version(root, SCHEMA_VERSION)
+    if STUDY_SECTIONS & set(root.value):
+        return load_protocol(path)
+    problems: list[str] = []
+    given: dict[str, Any] = {
+        "sequence": _attempt(lambda: _sequence(root, None), problems),
+        "scanner": _attempt(lambda: _scanner(root, path.parent), problems),
+    }
+    protocol = _attempt(lambda: validate_section(ScanProtocol, root, given=given), problems)
+    if protocol is None or problems:
+        raise _all(problems)
+    problems = [problem for check in (_check_field, _check_water) for problem in check(protocol, root)]
     if problems:
         raise _all(problems)
     return protocol
@@ -227,10 +264,11 @@ def _scanner(root: Node, folder: Path) -> Scanner:
         raise InputError(f"{node.at}: in 'scanner': {error}") from error
 
 
-def _sequence(root: Node, design: DesignSpec) -> SequenceChoice:
+def _sequence(root: Node, design: DesignSpec | None) -> SequenceChoice:
     """Return the sequence section, its parameters checked by the plug-in's own dataclass.
 
-    Echo times that a sequence has and its section leaves out are those of `design`; stated, they must be the same.
+    Echo times that a sequence has and its section leaves out are those of `design`, if there is one; stated, they must
+    be the same. A sequence that states where it plays a designed pulse must do so where the design places it.
     """
     section = _child(root, "sequence")
     name = section.children().get("name")
@@ -241,8 +279,16 @@ def _sequence(root: Node, design: DesignSpec) -> SequenceChoice:
         spec = find_sequence(name.value)
     except InputError as error:
         raise InputError(f"{name.at}: in 'sequence.name': {error}") from error
+    if design is not None and hasattr(spec, "editing_places") and design.place not in editing_places(spec):
+        node = find_node(root, "design", "place")
+        raise InputError(
+            f"{node.at}: 'design.place' is {design.place!r}, but sequence {name.value!r} plays a designed pulse "
+            f"{' or '.join(editing_places(spec)) or 'nowhere'}. Choose another sequence (`press` plays it there)."
+        )
     known = {field.name for field in fields(spec.Params)}
-    times: dict[str, Any] = {key: getattr(design, key) for key in ("te1_s", "te2_s") if key in known}
+    times: dict[str, Any] = {
+        key: getattr(design, key) for key in ("te1_s", "te2_s") if design is not None and key in known
+    }
     given = {key: value for key, value in times.items() if find_node(section, key) is section}
     params = validate_section(spec.Params, section, given=given, skip=("name",))
     for key, value in times.items():
@@ -264,7 +310,7 @@ def water_shift_at_ppm(temperature_c: float) -> float:
     return 4.65 - 0.01036 * (temperature_c - 37.0)
 
 
-def _check_field(protocol: Protocol, root: Node) -> list[str]:
+def _check_field(protocol: ScanProtocol, root: Node) -> list[str]:
     """Compare the spectrometer frequency with the scanner's nominal field."""
     field_t, nominal_t = b0_t(protocol.spectrometer_frequency_hz), protocol.scanner.b0_nominal_t
     if abs(field_t / nominal_t - 1) <= FIELD_TOLERANCE:
@@ -277,7 +323,7 @@ def _check_field(protocol: Protocol, root: Node) -> list[str]:
     ]
 
 
-def _check_water(protocol: Protocol, root: Node) -> list[str]:
+def _check_water(protocol: ScanProtocol, root: Node) -> list[str]:
     """Compare the shift of water with the temperature."""
     expected = water_shift_at_ppm(protocol.temperature_c)
     if abs(protocol.water_shift_ppm - expected) <= WATER_SHIFT_TOLERANCE_PPM:

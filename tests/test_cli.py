@@ -22,10 +22,10 @@ def call(*arguments: str | Path) -> Result:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return plain PRESS, built from a protocol with four averages; the protocol lies beside it."""
+    """Return plain PRESS, built from a protocol with sixteen averages; the protocol lies beside it."""
     folder = tmp_path_factory.mktemp("plain")
     protocol = folder / "study.yaml"
-    protocol.write_text(PHANTOM.read_text().replace("averages: 32 ", "averages: 4 "))
+    protocol.write_text(PHANTOM.read_text().replace("averages: 32 ", "averages: 16 "))
     result = call("build", protocol, "-o", folder, "--json")
     assert result.exit_code == 0, result.output
     assert {Path(name).name for name in json.loads(result.output)["files"]} == {"press.seq", "press_141.seq"}
@@ -42,7 +42,7 @@ def refused(result: Result, *words: str) -> None:
 
 
 def test_the_commands_are_those_of_the_chain() -> None:
-    chain = "run design build check simulate states basis convert process fit report init doctor"
+    chain = "run design build voxel-mask check simulate states basis convert sign-check process fit report init doctor"
     assert chain.split() == COMMANDS
 
 
@@ -137,7 +137,7 @@ def test_a_scanner_that_does_not_exist(plain: Path) -> None:
         ("te1_ms: 41", "te1_ms: 5", ("te1", "5 ms", "at least")),
         ("voxel_size_mm: [20, 20, 20]", "voxel_size_mm: [20, 20, 0.2]", ("0.2 mm", "mT/m", "siemens_prisma_3t")),
         ("tr_ms: 2000 ", "tr_ms: 500 ", ("tr_s", "0.5 s", "at least")),
-        ("averages: 32 ", "averages: 31 ", ("averages", "31", "multiple of 2")),
+        ("averages: 32 ", "averages: 31 ", ("averages", "31", "multiple of 16")),
         ("schema_version: 1", "schema_version: 7", ("schema_version", "7")),
         ("b1_max_hz: 300", "b1_max_hz: 3000", ("b1_max_hz", "852")),
     ],

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from seqgen import library
-from seqgen.config import load_protocol, water_shift_at_ppm
+from seqgen.config import Protocol, load_protocol, load_scan_protocol, water_shift_at_ppm
 from seqgen.errors import InputError
+from seqgen.sequence.plugins import BuildContext, sequence_names
 
 FOLDER = Path(__file__).resolve().parents[1] / "protocols"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith("simulate_"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith(("simulate_", "scan_")))
+SCANS = sorted(path.stem for path in FOLDER.glob("scan_*.yaml"))
 
 TEXT = """\
 schema_version: 1
@@ -111,6 +113,62 @@ def test_every_shipped_protocol_loads(name):
 
 def test_four_protocols_are_shipped():
     assert NAMES == ["invivo_glu_gln_3t", "invivo_glu_gln_3t_ge", "phantom_glu_gln_3t", "phantom_glu_gln_3t_ge"]
+
+
+def scan_context(protocol):
+    return BuildContext(
+        scanner=protocol.scanner,
+        spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
+        water_shift_ppm=protocol.water_shift_ppm,
+    )
+
+
+def test_every_sequence_has_a_shipped_protocol_of_a_scan():
+    assert {load_scan_protocol(FOLDER / f"{name}.yaml").sequence.name for name in SCANS} == set(sequence_names())
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_every_shipped_protocol_of_a_scan_loads_and_builds(name):
+    protocol = load_scan_protocol(FOLDER / f"{name}.yaml")
+    assert not isinstance(protocol, Protocol)
+    assert protocol.name == name
+    built = protocol.sequence.spec.build(protocol.sequence.params, scan_context(protocol))
+    assert sum(block.adc is not None for block in built.blocks) >= 32
+
+
+def test_a_study_is_a_protocol_of_a_scan_too():
+    protocol = load_scan_protocol(FOLDER / "phantom_glu_gln_3t.yaml")
+    assert isinstance(protocol, Protocol)
+
+
+def test_the_protocol_of_a_scan_is_no_study():
+    with pytest.raises(InputError, match="describes a scan alone: it has none of acquisition, design, fit, sample"):
+        load_protocol(FOLDER / "scan_steam_3t.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("te_ms: 20", "te_mss: 20", "te_mss"),
+        ("spectrometer_frequency_mhz: 123.2", "spectrometer_frequency_mhz: 63.9", "siemens_prisma_3t is 2.89 T"),
+        ("water_shift_ppm: 4.65", "water_shift_ppm: 4.2", "water at 'temperature_c' 37"),
+        ("name: steam", "name: steem", "Unknown sequence 'steem'"),
+    ],
+)
+def test_a_bad_protocol_of_a_scan_is_refused_with_its_line(old, new, words, tmp_path):
+    text = (FOLDER / "scan_steam_3t.yaml").read_text()
+    assert old in text
+    path = tmp_path / "scan.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=rf"scan\.yaml:\d+: .*{re.escape(words)}"):
+        load_scan_protocol(path)
+
+
+def test_a_design_needs_a_sequence_that_plays_it(tmp_path):
+    text = (FOLDER / "phantom_glu_gln_3t.yaml").read_text().replace("name: press  ", "name: mega_press  ")
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"'design.place' is 'echo_top', but sequence 'mega_press' plays .* te1 or te"):
+        load_protocol(tmp_path / "study.yaml")
 
 
 def test_the_vendors_protocols_differ_in_scanner_and_frequency_alone():

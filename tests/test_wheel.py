@@ -26,6 +26,7 @@ def tiny(text: str) -> str:
         (r"starts: .*", "starts: 1"),
         (r"iterations: .*", "iterations: 4"),
         (r"averages: 32 .*", "averages: 4"),
+        (r"phase_cycle: exor_16 .*", "phase_cycle: two_step"),
         (r"water_reference_averages: 4 .*", "water_reference_averages: 2"),
         (r"n_coils: .*", "n_coils: 2"),
     ):

@@ -2,13 +2,14 @@
 
 import math
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from seqgen import library
 from seqgen.design.artefact import Design
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
-from seqgen.pipeline.study import Study
+from seqgen.pipeline.study import ScanStudy, Study
 from seqgen.provenance import replacing, sha256_file, versions
 from seqgen.scanner import Scanner
 from seqgen.seqfile.cycle import phase_cycle
@@ -18,9 +19,11 @@ from seqgen.seqfile.shots import Shot, shots
 from seqgen.seqfile.writer import SeqFormat, write_seq
 from seqgen.sequence.plugins import Built
 from seqgen.simulate.dephasing import crusher_verdict, pathway_signals
+from seqgen.simulate.pathways import alike_but_for_phases
 from seqgen.spin.hamiltonian import molecule_models
 from seqgen.timeline import Receiver, Timeline
 from seqgen.verify.limits import Check, check_limits
+from seqgen.verify.profile import check_voxel_place
 
 RF_TOLERANCE = 1e-5
 """Largest relative difference of RF and gradients between what was built and what the file plays: a `.seq` keeps six
@@ -28,7 +31,17 @@ digits."""
 FORMATS: tuple[tuple[SeqFormat, str], ...] = (("1.5.0", ""), ("1.4.1", "_141"))
 
 
-def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> tuple[Path, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltFiles:
+    """What was written."""
+
+    paths: tuple[Path, ...]
+    """The same sequence in 1.5.0 and in 1.4.1 form."""
+    notes: tuple[str, ...]
+    """What the sequence reports: minimum echo and repetition times, phase cycle, water suppression."""
+
+
+def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> BuiltFiles:
     """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form."""
     _require_own_design(study, design, design_path)
     params = study.params(te1_s=design.te1_s, te2_s=design.te2_s, receiver_phase_rad=design.receiver_phase_rad)
@@ -36,8 +49,14 @@ def build_edited(study: Study, design: Design, design_path: Path, folder: Path) 
     return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})
 
 
-def build_plain(study: Study, te_s: tuple[float, float] | None, folder: Path) -> tuple[Path, ...]:
-    """Write the protocol's sequence without editing pulse, in 1.5.0 and 1.4.1 form."""
+def build_plain(study: ScanStudy, te_s: tuple[float, float] | None, folder: Path) -> BuiltFiles:
+    """Write the protocol's sequence without editing pulse, in 1.5.0 and 1.4.1 form.
+
+    Args:
+        study: The protocol, of a scan or of a whole study.
+        te_s: Other TE1 and TE2, s.
+        folder: Where the files go.
+    """
     params = study.params() if te_s is None else study.params(te1_s=te_s[0], te2_s=te_s[1])
     return _write_all(study, study.build(params, None), folder, {})
 
@@ -53,7 +72,7 @@ def _require_own_design(study: Study, design: Design, path: Path) -> None:
         )
 
 
-def _write_all(study: Study, built: Built, folder: Path, chain: dict[str, str]) -> tuple[Path, ...]:
+def _write_all(study: ScanStudy, built: Built, folder: Path, chain: dict[str, str]) -> BuiltFiles:
     """Write a built sequence in every format; a file that fails a check is not written, and then none is."""
     protocol = study.protocol
     definitions = built.definitions | {
@@ -61,6 +80,7 @@ def _write_all(study: Study, built: Built, folder: Path, chain: dict[str, str]) 
         "seqgen_protocol_sha256": study.source.sha256,
         "seqgen_reference_ppm": protocol.water_shift_ppm,
         "seqgen_spectrometer_frequency_hz": protocol.spectrometer_frequency_hz,
+        **_voxel_source(study),
         **chain,
     }
     name = str(built.definitions["Name"])
@@ -76,18 +96,28 @@ def _write_all(study: Study, built: Built, folder: Path, chain: dict[str, str]) 
                 spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
                 definitions=definitions,
                 seq_format=seq_format,
+                shot_starts=built.shot_starts,
             )
             _verify(draft, built, study)
             drafts.append(draft)
+        _require_place(drafts[0], protocol.scanner)
         for draft in drafts:
             path = folder / draft.name
             with replacing(path) as temporary:
                 temporary.write_bytes(draft.read_bytes())
             paths.append(path)
-    return tuple(paths)
+    return BuiltFiles(paths=tuple(paths), notes=built.notes)
 
 
-def _verify(draft: Path, built: Built, study: Study) -> None:
+def _voxel_source(study: ScanStudy) -> dict[str, str]:
+    """Return what a file states about the image that placed its voxel; a name keeps to ASCII."""
+    if study.voxel_from is None:
+        return {}
+    name = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in study.voxel_from.name)
+    return {"seqgen_voxel_from": name, "seqgen_voxel_from_sha256": study.voxel_from.sha256}
+
+
+def _verify(draft: Path, built: Built, study: ScanStudy) -> None:
     """Read a draft back; compare it with what was built, and check it against the scanner's limits.
 
     Raises:
@@ -97,7 +127,7 @@ def _verify(draft: Path, built: Built, study: Study) -> None:
     seq = read_seq(draft)
     failed = [
         check
-        for check in check_limits(seq, study.protocol.scanner, energy_max_hz2_s=study.protocol.design.energy_max_hz2_s)
+        for check in check_limits(seq, study.protocol.scanner, energy_max_hz2_s=study.energy_max_hz2_s)
         if check.status == "failed"
     ]
     if failed:
@@ -107,6 +137,19 @@ def _verify(draft: Path, built: Built, study: Study) -> None:
             + f". Change the protocol, or the profile {study.protocol.scanner.name} if it is wrong."
         )
     compare_shots(built_shots(built.blocks, study.protocol.scanner, draft.name), shots(seq), draft.name)
+
+
+def _require_place(draft: Path, scanner: Scanner) -> None:
+    """Refuse a draft whose slices are not where it says its voxel is; the other formats play the same.
+
+    Raises:
+        VerificationError: Naming the slices, with both places.
+    """
+    misplaced = [check for check in check_voxel_place(read_seq(draft), scanner) if check.status == "failed"]
+    if misplaced:
+        raise VerificationError(
+            f"{draft.name} was not written: " + "; ".join(f"{check.name} {check.note}" for check in misplaced) + "."
+        )
 
 
 def compare_shots(wanted: tuple[Shot, ...], got: tuple[Shot, ...], name: str) -> None:
@@ -158,27 +201,31 @@ def _same_readout(wanted: Receiver | None, got: Receiver | None) -> bool:
 
 
 def check_file(path: Path, scanner: Scanner, energy_max_hz2_s: float | None) -> tuple[Check, ...]:
-    """Check a `.seq` file on disk against a scanner's profile."""
-    return check_limits(read_seq(path), scanner, energy_max_hz2_s=energy_max_hz2_s)
+    """Check a `.seq` file on disk against a scanner's profile, and its slices against the voxel that it states."""
+    seq = read_seq(path)
+    return (*check_limits(seq, scanner, energy_max_hz2_s=energy_max_hz2_s), *check_voxel_place(seq, scanner))
 
 
-def check_crushers(study: Study, path: Path, metabolite: str, extent_m: float) -> Check:
+def check_crushers(study: ScanStudy, path: Path, metabolite: str, extent_m: float) -> Check:
     """Judge the crushers of a `.seq` by the pathways of a metabolite's largest spin group, from the excitation on.
 
     Args:
-        study: The protocol.
+        study: The protocol, of a scan or of a whole study.
         path: The file.
-        metabolite: One of the sample's metabolites.
+        metabolite: One of the sample's metabolites; of seqgen's table where the protocol has no sample.
         extent_m: Edge of the box that the sample fills, m.
 
     Raises:
         InputError: If the sample does not hold the metabolite, or the file excites nothing.
     """
-    if metabolite not in study.systems:
-        raise InputError(f"{study.path} has no metabolite {metabolite!r}. Its sample holds {', '.join(study.systems)}.")
+    systems = study.systems if isinstance(study, Study) else {metabolite: library.spin_system(metabolite)}
+    if metabolite not in systems:
+        raise InputError(f"{study.path} has no metabolite {metabolite!r}. Its sample holds {', '.join(systems)}.")
     protocol = study.protocol
-    models = molecule_models(study.systems[metabolite], protocol.spectrometer_frequency_hz, protocol.water_shift_ppm)
-    cycle = [_from_excitation(shot, path) for shot in phase_cycle(shots(read_seq(path)))]
+    models = molecule_models(systems[metabolite], protocol.spectrometer_frequency_hz, protocol.water_shift_ppm)
+    # Steps that invert and steps that do not (ISIS) have the same pathways from the excitation on.
+    alike = alike_but_for_phases(phase_cycle(shots(read_seq(path))))[0]
+    cycle = [_from_excitation(shot, path) for shot in alike]
     table = pathway_signals(cycle, max(models, key=lambda model: model.dimension), extent_m=(extent_m,) * 3)
     edited = any(interval.use == "preparation" for _, interval in cycle[0].pulses())
     verdict = crusher_verdict(table, refocused_is_signal=edited)

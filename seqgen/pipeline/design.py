@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -19,6 +20,14 @@ from seqgen.timeline import Timeline
 
 DESIGN_POSITIONS_PER_SLICE = 8
 RESULT_POSITIONS_PER_SLICE = 16
+_BARE = {
+    "water_suppression": "none",
+    "outer_volume_suppression": False,
+    "dummy_scans": 0,
+    "water_reference_averages": 0,
+    "noise_scans": 0,
+}
+"""Parameters of a sequence whose shots hold the pulses of the echo alone."""
 
 
 def make_design(study: Study, path: Path, reporter: Reporter) -> Design:
@@ -106,13 +115,11 @@ def _problem(
     spec = protocol.sequence.spec
     te1_s, te2_s = te_s or (protocol.design.te1_s, protocol.design.te2_s)
     minimum = spec.minimum_te_s(study.params(), study.context(pulse))
+    known = {field.name for field in fields(protocol.sequence.params)}
     params = study.params(
         te1_s=max(te1_s, minimum[0]),
         te2_s=max(te2_s, minimum[1]),
-        water_suppression="none",
-        averages=2,
-        dummy_scans=0,
-        water_reference_averages=0,
+        **{name: value for name, value in _BARE.items() if name in known},
     )
     template: Sequence[Timeline] = phase_cycle(
         built_shots(study.build(params, pulse).blocks, protocol.scanner, f"{protocol.name} template")

@@ -25,26 +25,17 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Study:
-    """A protocol, its file, and the tables it draws on."""
+class ScanStudy:
+    """The protocol of a scan and its file: what a sequence is built from."""
 
     path: Path
     """The protocol's file."""
-    protocol: config.Protocol
+    protocol: config.ScanProtocol
     """Its content."""
     source: Source
     """Its name and SHA-256."""
-
-    @property
-    def systems(self) -> Mapping[str, SpinSystem]:
-        """Spin systems of the sample's metabolites."""
-        extra = self.protocol.spin_systems_file
-        return {name: library.spin_system(name, extra) for name in self.protocol.sample.metabolites}
-
-    @property
-    def relaxation(self) -> Mapping[str, Relaxation]:
-        """Relaxation times of the sample's metabolites."""
-        return {name: row.relaxation for name, row in self.protocol.sample.metabolites.items()}
+    voxel_from: Source | None = None
+    """The NIfTI file that placed the voxel instead of the protocol (`pipeline.voxel.study_with_voxel`), or None."""
 
     def context(self, pulse: RFPulse | None) -> BuildContext:
         """Return what a sequence is built with."""
@@ -63,6 +54,30 @@ class Study:
         """Build the protocol's sequence."""
         return self.protocol.sequence.spec.build(params, self.context(pulse))
 
+    @property
+    def energy_max_hz2_s(self) -> float | None:
+        """Largest energy of the editing pulse, Hz^2 s; None where no design is stated."""
+        return self.protocol.design.energy_max_hz2_s if isinstance(self.protocol, config.Protocol) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Study(ScanStudy):
+    """A study with sample, design and fit, and the tables it draws on."""
+
+    protocol: config.Protocol
+    """Its content."""
+
+    @property
+    def systems(self) -> Mapping[str, SpinSystem]:
+        """Spin systems of the sample's metabolites."""
+        extra = self.protocol.spin_systems_file
+        return {name: library.spin_system(name, extra) for name in self.protocol.sample.metabolites}
+
+    @property
+    def relaxation(self) -> Mapping[str, Relaxation]:
+        """Relaxation times of the sample's metabolites."""
+        return {name: row.relaxation for name, row in self.protocol.sample.metabolites.items()}
+
 
 def load_study(path: Path) -> Study:
     """Read a protocol and remember its hash.
@@ -71,3 +86,15 @@ def load_study(path: Path) -> Study:
         InputError: With file and line of every problem.
     """
     return Study(path=path, protocol=config.load_protocol(path), source=source(path))
+
+
+def load_scan_study(path: Path) -> ScanStudy:
+    """Read the protocol of a scan, or of a whole study (then a `Study`), and remember its hash.
+
+    Raises:
+        InputError: With file and line of every problem.
+    """
+    protocol = config.load_scan_protocol(path)
+    if isinstance(protocol, config.Protocol):
+        return Study(path=path, protocol=protocol, source=source(path))
+    return ScanStudy(path=path, protocol=protocol, source=source(path))

@@ -33,7 +33,12 @@ class _Mark:
 
 
 def sequence_diagram(
-    timeline: Timeline, *, echo_times: Mapping[str, float] | None = None, nucleus: str = "1H"
+    timeline: Timeline,
+    *,
+    echo_times: Mapping[str, float] | None = None,
+    pathway: Sequence[int] = (),
+    overview: bool = True,
+    nucleus: str = "1H",
 ) -> Figure:
     """Draw RF amplitude and phase, three gradients and the receiver gate of one shot against time.
 
@@ -45,27 +50,38 @@ def sequence_diagram(
         timeline: The shot to draw.
         echo_times: Name to duration in s, for example {"TE1": 0.041, "TE2": 0.034, "TE": 0.075}. "TE" is drawn from
             the centre of the excitation pulse; the others end to end from there, in the order given.
+        pathway: Coherence order after each pulse, drawn below the gradients; empty for none.
+        overview: Whether the whole shot is drawn above. Without it the stretch starts at the first pulse.
         nucleus: Nucleus whose gyromagnetic ratio turns Hz/m into mT/m.
 
     Raises:
         InputError: If a sample is not finite, or if echo times are given but the shot has no excitation pulse, or one
-            of them is not positive or ends after the shot.
+            of them is not positive or ends after the shot, or the pathway has not one order for each pulse.
     """
+    if pathway and len(pathway) != len(timeline.pulses()):
+        raise InputError(
+            f"A pathway must have one order after each of the {len(timeline.pulses())} pulses of timeline "
+            f"{timeline.name!r}, but has {len(pathway)}. Give the orders after all of its pulses."
+        )
     arrows = _echo_arrows(timeline, echo_times or {})
     lines = _channels(timeline, nucleus)
-    window = _zoom_window(timeline, arrows)
-    overview = {"rf": 1.0, "gradients": 1.0, "gate": 0.4}
+    window = _zoom_window(timeline, arrows, from_first=not overview)
+    above = {"rf": 1.0, "gradients": 1.0, "gate": 0.4} if overview else {}
     zoom = {"echoes": 0.55} if arrows else {}
-    zoom |= {"zoom_rf": 1.5, "phase": 1.0, "Gx": 0.8, "Gy": 0.8, "Gz": 0.8, "zoom_gate": 0.4}
+    zoom |= {"zoom_rf": 1.5, "phase": 1.0, "Gx": 0.8, "Gy": 0.8, "Gz": 0.8}
+    zoom |= {"orders": 0.7} if pathway else {}
+    zoom |= {"zoom_gate": 0.4}
+    heights = above | zoom
     with canvas.figure_style():
-        figure = canvas.new_figure(9.0)
-        rows = figure.subplot_mosaic(
-            [[name] for name in (overview | zoom)], height_ratios=[*(overview | zoom).values()]
-        )
-        _share_time([rows[name] for name in overview], (0.0, timeline.duration_s))
+        figure = canvas.new_figure(sum(heights.values()) + 0.75)
+        rows = figure.subplot_mosaic([[name] for name in heights], height_ratios=[*heights.values()])
         _share_time([rows[name] for name in zoom], window)
-        _draw_overview(rows, timeline, lines, window)
+        if overview:
+            _share_time([rows[name] for name in above], (0.0, timeline.duration_s))
+            _draw_overview(rows, timeline, lines, window)
         _draw_zoom(rows, timeline, lines, window, nucleus)
+        if pathway:
+            _draw_orders(rows["orders"], timeline, pathway)
         if arrows:
             _draw_arrows(rows["echoes"], arrows)
         figure.align_ylabels([axes for name, axes in rows.items() if name != "echoes"])
@@ -96,13 +112,23 @@ def _channels(timeline: Timeline, nucleus: str) -> dict[str, _Line]:
 
 
 def _excitation_s(timeline: Timeline) -> tuple[float, float] | None:
-    """Return (start of its interval, centre) of the last excitation pulse, s, or None."""
-    found = [
-        (start, start + interval.centre_s)
+    """Return (start of its interval, centre) of the excitation pulse, s, or None.
+
+    It is the last one, dummy scans come before it; of several with no other pulse between, the first of up to three: a
+    stimulated echo has so many.
+    """
+    pulses = [
+        (interval.use, start, start + interval.centre_s)
         for start, interval in zip(timeline.start_s, timeline.intervals, strict=True)
-        if interval.use == "excitation" and interval.centre_s is not None
+        if interval.centre_s is not None
     ]
-    return found[-1] if found else None
+    last = max((k for k, (use, _, _) in enumerate(pulses) if use == "excitation"), default=None)
+    if last is None:
+        return None
+    first = last
+    while first > max(last - 2, 0) and pulses[first - 1][0] == "excitation":
+        first -= 1
+    return pulses[first][1:]
 
 
 def _echo_arrows(timeline: Timeline, echo_times: Mapping[str, float]) -> list[tuple[str, float, float]]:
@@ -130,12 +156,17 @@ def _echo_arrows(timeline: Timeline, echo_times: Mapping[str, float]) -> list[tu
     return arrows
 
 
-def _zoom_window(timeline: Timeline, arrows: Sequence[tuple[str, float, float]]) -> tuple[float, float]:
+def _zoom_window(
+    timeline: Timeline, arrows: Sequence[tuple[str, float, float]], *, from_first: bool
+) -> tuple[float, float]:
     """Return (start, end) in s of the enlarged stretch: excitation to first receiver or last echo, with a margin."""
     excitation_s = _excitation_s(timeline)
     if excitation_s is None:
         return 0.0, timeline.duration_s
     first, centre = excitation_s
+    if from_first:
+        pairs = zip(timeline.start_s, timeline.intervals, strict=True)
+        first = next(start for start, interval in pairs if interval.use is not None)
     opens = [start for start, _ in timeline.readouts() if start >= centre]
     last = max([opens[0] if opens else timeline.duration_s, *(end for _, _, end in arrows)])
     margin = 0.06 * (last - first)
@@ -232,6 +263,18 @@ def _draw_gate(axes: Axes, timeline: Timeline) -> None:
     axes.set_ylim(0, 1.25)
     axes.set_yticks([])
     axes.set_ylabel("ADC")
+
+
+def _draw_orders(axes: Axes, timeline: Timeline, pathway: Sequence[int]) -> None:
+    """Draw the coherence order against time, a step at every pulse."""
+    times_ms = [0.0, *(mark.time_ms for mark in _marks(timeline)), timeline.duration_s * 1e3]
+    axes.plot(times_ms, [0, *pathway, pathway[-1]], color=canvas.INK, label="order", drawstyle="steps-post")
+    largest = max(1, *(abs(order) for order in pathway))
+    axes.set_ylim(-largest - 0.4, largest + 0.4)
+    axes.set_yticks(range(-largest, largest + 1))
+    axes.yaxis.set_major_formatter(lambda order, _: f"{order:+.0f}" if order else "0")
+    axes.grid(axis="y", color=canvas.LIGHT, linewidth=0.6)
+    axes.set_ylabel("Order p")
 
 
 def _draw_arrows(axes: Axes, arrows: Sequence[tuple[str, float, float]]) -> None:

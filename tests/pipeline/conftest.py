@@ -18,6 +18,7 @@ SUBSTITUTIONS = (
     (r"starts: \d+", "starts: 1"),
     (r"iterations: \d+", "iterations: 3"),
     (r"averages: 32", "averages: 4"),
+    (r"phase_cycle: exor_16", "phase_cycle: two_step"),
     (r"water_reference_averages: \d+", "water_reference_averages: 2"),
     (r"n_coils: \d+", "n_coils: 2"),
     (r"frequency_drift_hz: [\d.]+", "frequency_drift_hz: 0.5"),

@@ -15,7 +15,7 @@ from seqgen.simulate.pathways import moments_between_centres
 
 @pytest.fixture(scope="module")
 def plain_file(study, tmp_path_factory):
-    return build_plain(study, None, tmp_path_factory.mktemp("plain"))[0]
+    return build_plain(study, None, tmp_path_factory.mktemp("plain")).paths[0]
 
 
 def test_crushers_of_a_press_are_enough(study, plain_file):

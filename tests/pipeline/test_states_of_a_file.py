@@ -22,7 +22,7 @@ from seqgen.spin.product_operators import parse_operator
 
 @pytest.fixture(scope="module")
 def plain_file(study, tmp_path_factory):
-    return build_plain(study, None, tmp_path_factory.mktemp("plain"))[0]
+    return build_plain(study, None, tmp_path_factory.mktemp("plain")).paths[0]
 
 
 @pytest.fixture(scope="module")
