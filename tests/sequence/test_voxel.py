@@ -171,9 +171,11 @@ def test_a_users_profile_states_what_is_usable(tmp_path):
     table = files("seqgen_data").joinpath("scanners.yaml").read_text(encoding="utf-8")
     prisma = table[table.index("  siemens_prisma_3t:") : table.index("  siemens_skyra_3t:")]
     path = tmp_path / "mine.yaml"
-    path.write_text(f"schema_version: 1\nscanners:\n{prisma}    usable_radius_mm: {{value: 200}}\n")
+    assert "usable_radius_mm: {value: 250," in prisma
+    path.write_text(f"schema_version: 1\nscanners:\n{prisma.replace('_mm: {value: 250,', '_mm: {value: 200,')}")
     assert library.scanner(path).usable_radius_m == 0.2
-    assert library.scanner("siemens_prisma_3t").usable_radius_m is None
+    assert library.scanner("siemens_prisma_3t").usable_radius_m == 0.25
+    assert library.scanner("bruker_9p4t").usable_radius_m is None
 
 
 def test_definitions_state_columns_as_axes():
