@@ -286,8 +286,14 @@ def build(protocol: Path, design_path: Path | None, voxel_from: Path | None, out
     else:
         study = _placed(_study(protocol), voxel_from, console)
         built = build_edited(study, load_design(design_path), design_path, output)
+    sizes = [path.stat().st_size for path in built.paths]
     files = [str(path) for path in built.paths]
-    _print(as_json, {"files": files, "notes": list(built.notes)}, "\n".join([*built.notes, *files]))
+    lines = [f"{name} ({size / 1e3:.0f} kB)" for name, size in zip(files, sizes, strict=True)]
+    _print(
+        as_json,
+        {"files": files, "bytes": sizes, "notes": list(built.notes)},
+        "\n".join([*built.notes, *lines]),
+    )
 
 
 @main.command("voxel-mask")

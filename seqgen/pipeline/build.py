@@ -38,7 +38,7 @@ class BuiltFiles:
     paths: tuple[Path, ...]
     """The same sequence in 1.5.0 and in 1.4.1 form."""
     notes: tuple[str, ...]
-    """What the sequence reports: minimum echo and repetition times, phase cycle, water suppression."""
+    """What the sequence reports: minimum echo and repetition times, phase cycle, suppression; and its duration."""
 
 
 def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> BuiltFiles:
@@ -106,7 +106,10 @@ def _write_all(study: ScanStudy, built: Built, folder: Path, chain: dict[str, st
             with replacing(path) as temporary:
                 temporary.write_bytes(draft.read_bytes())
             paths.append(path)
-    return BuiltFiles(paths=tuple(paths), notes=built.notes)
+    duration_s = sum(block.duration_s for block in built.blocks)
+    shots_and_time = f"{len(built.shot_starts)} shots, " if built.shot_starts else ""
+    shots_and_time += f"{int(duration_s // 60)} min {duration_s % 60:.0f} s"
+    return BuiltFiles(paths=tuple(paths), notes=(*built.notes, shots_and_time))
 
 
 def _voxel_source(study: ScanStudy) -> dict[str, str]:

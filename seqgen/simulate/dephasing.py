@@ -7,70 +7,56 @@ pathway p gives the integral over the sample of
     [U_N ... [U_2 [U_1 rho U_1^H]_p1 U_2^H]_p2 ...]_-1  exp(-2 pi i K . r),    K = sum_k p_k k_k,
 
 U_k(r) the pulses with free evolution between them and k_k the gradient moments between pulse centres (pathways.py).
-Each selective pulse depends on the position along an axis of its own, so the integral factorises: pulse by pulse
-rho -> sum_j w_j(K) U(x_j) rho U(x_j)^H, K taken along the pulse's axis, and sinc(K L) along axes that no pulse selects.
-The moment that a slice gradient has on either side of its pulse's centre is part of k_k and taken back in U
-(`pulse_over_positions`), so it counts once.
+Selective pulses depend on the position along axes of their own, so the integral factorises: axis by axis
+rho -> sum_j w_j(K) U(x_j) rho U(x_j)^H, K taken along it, and sinc(K L) along axes that no pulse selects. Pulses in
+turn along one axis (the pairs of LASER) act at the same positions before the average over it is taken
+(dephasing_average.py). The moment that a slice gradient has on either side of its pulse's centre is part of k_k and
+taken back in U (`slices.positions_of`), so it counts once, also where the gradient changes during the pulse.
 
-The sample is homogeneous and box-shaped. Positions are Gauss points in short panels, dense enough for U(x), which the
-slice gradient bounds in bandwidth, not the crushers; the exponential is integrated exactly between them: with P_l the
-Legendre polynomials and h the length of a panel at c,
-
-    w_j(K) = (h/2) g_j exp(-2 pi i K c) sum_l (2 l + 1) (-i)^l j_l(pi K h) P_l(xi_j),
-
-so no crusher is too strong for them. Inside a homogeneous sample a moment above that of the slice gradients leaves
-nothing at all; what is left comes from the sample's edges, about 1 / (2 pi K) per edge.
+The sample is homogeneous and box-shaped; its positions and weights are those of dephasing_axes.py, exact for crushers
+of any strength. Inside a homogeneous sample a moment above that of the slice gradients leaves nothing at all; what is
+left comes from the sample's edges, about 1 / (2 pi K) per edge.
 
 Sources: Bodenhausen, Kogler, Ernst, J Magn Reson 58:370 (1984), doi:10.1016/0022-2364(84)90142-2 (pathways); Zhang, An,
-Shen, Med Phys 44:4169 (2017), doi:10.1002/mp.12375 (factorised average); Bakhvalov, Vasil'eva, USSR Comput Math Math
-Phys 8:241 (1968) (Legendre rule for oscillating integrands).
+Shen, Med Phys 44:4169 (2017), doi:10.1002/mp.12375 (factorised average).
 """
 
-import cmath
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import numpy as np
 import torch
-from scipy.special import eval_legendre, spherical_jn
 from torch import Tensor
 
 from seqgen.errors import InputError
 from seqgen.simulate.acquire import Lines, fid, lines
+from seqgen.simulate.dephasing_average import Averages, Coherences, Group, Job, Key, average_over_axis
+from seqgen.simulate.dephasing_axes import SampleAxis, sample_axes, with_worst_edge
 from seqgen.simulate.ensemble import Ensemble, ensemble
-from seqgen.simulate.localise import free_phase, require_separate_axes
+from seqgen.simulate.localise import free_phase, groups_of_one_axis
 from seqgen.simulate.pathways import (
     DEPHASED_PER_M,
+    alike_but_for_phases,
     cycle_phases,
     cycle_weight,
     moments_between_centres,
     principal_echo,
 )
 from seqgen.simulate.propagate import RESULT_J_STEP_S
-from seqgen.simulate.slices import pulse_over_positions, slice_of
 from seqgen.spin.hamiltonian import GroupModel
 from seqgen.timeline import Interval, Receiver, Timeline
 
 DEFAULT_POSITIONS_PER_CYCLE = 8.0
 """Positions in the length over which the slice gradient winds one cycle during its pulse."""
-MAX_POSITIONS = 4000
-"""Most positions along one axis."""
 MAX_PATHWAYS = 20_000
 """Most pathways that are followed."""
-MAX_STATE_BYTES = 2_000_000_000
-"""Most memory that the branches after one pulse may take."""
 CRUSHER_LIMIT = 1e-3
 """Largest unwanted pathway that counts as crushed, relative to the wanted echo."""
-_PANEL_POINTS = 12
-_BLOCK_ELEMENTS = 2**18
 _SAMPLES_AT_ONCE = 2**22
 
 Edges = Literal["as given", "worst"]
-_Key = tuple[tuple[int, ...], tuple[float, ...]]
-"""Orders after each pulse, and the moment along the axis of each pulse, then along the axes that no pulse selects."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -144,51 +130,6 @@ class CrusherVerdict:
     """The verdict in words."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Axis:
-    """Positions along one axis of the voxel."""
-
-    direction: Tensor
-    """Unit vector, shape (3,)."""
-    positions_m: Tensor
-    """Shape (P,)."""
-    box: tuple[float, float, int] | None
-    """Lower end and length of the sample, m, and number of panels; None: explicit positions of equal weight."""
-    unit_m: float
-    """Length that counts as 1: the slice thickness, or the sample's length."""
-
-    def weights(self, moment_per_m: float) -> Tensor:
-        """Return the weight of every position under a moment along this axis, complex128, shape (P,)."""
-        if self.box is None:
-            phase = torch.exp(-2j * math.pi * moment_per_m * self.positions_m)
-            return phase / self.positions_m.shape[0]
-        low, length, n_panels = self.box
-        if length == 0:
-            return torch.ones(1, dtype=torch.complex128)
-        n_points, h = self.positions_m.shape[0] // n_panels, length / n_panels
-        xi, gauss = np.polynomial.legendre.leggauss(n_points)
-        degree = np.arange(n_points)[:, None]
-        bessel = spherical_jn(degree, math.pi * abs(moment_per_m) * h)
-        within = (h / 2) * gauss * ((2 * degree + 1) * (-1j) ** degree * bessel * eval_legendre(degree, xi)).sum(0)
-        centres = low + (np.arange(n_panels) + 0.5) * h
-        result = (np.exp(-2j * np.pi * abs(moment_per_m) * centres)[:, None] * within).reshape(-1) / self.unit_m
-        return torch.from_numpy(result if moment_per_m >= 0 else result.conj())
-
-    def upper_edge(self, moment_per_m: float) -> complex:
-        """Return what the upper end of the box adds to the integral of exp(-2 pi i K x); 0 below half a cycle."""
-        if self.box is None or abs(moment_per_m) * self.box[1] <= 0.5:
-            return 0.0
-        turns = -2j * math.pi * moment_per_m
-        return cmath.exp(turns * (self.box[0] + self.box[1])) / (turns * self.unit_m)
-
-
-def _worst_edge(state: Tensor, edge: Tensor) -> Tensor:
-    """Return a state whose part `edge` is turned so that it adds up with the rest."""
-    rest = state - edge
-    overlap = torch.vdot(edge.reshape(-1), rest.reshape(-1))
-    return state if overlap == 0 else rest + edge * (overlap / overlap.abs())
-
-
 def pathway_signals(
     shots: Sequence[Timeline],
     model: GroupModel,
@@ -205,18 +146,22 @@ def pathway_signals(
     """Return the signal of every coherence pathway of a shot, dephased over a box-shaped sample.
 
     Args:
-        shots: The shots of one phase cycle (see `refocused_pathways`); pulses and gradients are the first one's.
+        shots: The shots of one phase cycle. Those that differ in phases alone count, pulses and gradients are the first
+            one's; of a cycle that inverts in some of its steps (ISIS), the steps that do (most RF energy). What the
+            others take away or add is then not judged, and the echo holds what the inversion leaves as it is.
         model: The spin group at its field.
         extent_m: Length of the homogeneous sample along x, y, z, m; 0: no dephasing along it. Along a selective pulse's
-            axis the box is centred on its slice (for the mean offset of the group), else at 0; an oblique axis takes
-            the length of the gradient axis nearest to it. The sample, not the voxel: what lies outside a refocusing
-            slice keeps its order and has to be crushed too.
+            axis the box is centred on its slice (for the mean offset of the group; on the middle of several), else at
+            0; an oblique axis takes the length of the gradient axis nearest to it. The sample, not the voxel: what lies
+            outside a refocusing slice keeps its order and has to be crushed too.
         member: One member: field offset, drift, B1 scale; default on resonance at nominal B1. Linewidth has no part.
         orders: Orders to follow between pulses; default all, -n..n.
-        threshold: Branches whose size falls below this part of the thermal state's are dropped; 0 drops none.
+        threshold: Branches whose size falls below this part of the thermal state's are dropped; 0 drops none. Sizes are
+            looked at where an average over an axis is done, not between the pulses of a pair.
         edges: "worst" moves the upper end of the sample, pathway by pathway and by less than a cycle, to where it adds
             up with the rest: 1 / (pi K L) where "as given" has sinc(K L), whose zeros are luck.
-        positions_per_cycle: Positions in the length over which a slice gradient winds one cycle during its pulse.
+        positions_per_cycle: Positions in the length over which a slice gradient winds one cycle during its pulse, the
+            strongest where several share an axis.
         positions_m: Explicit positions along every axis, averaged with equal weights, in place of the box, m.
         j_step_s: See `pulse_propagator`.
 
@@ -225,40 +170,51 @@ def pathway_signals(
         lines over all pathways is the signal of the cycle. No relaxation, no diffusion, no field inhomogeneity.
 
     Raises:
-        InputError: If two selective pulses share an axis, an argument is out of range, or too many positions, pathways
-            or branches would be needed; there is no wanted echo; the wanted echo lies outside `orders`.
+        InputError: If slices are neither perpendicular nor along one axis in turn, an argument is out of range, or too
+            many positions, pathways or branches would be needed; there is no wanted echo; the wanted echo lies outside
+            `orders`.
     """
-    timeline, member = shots[0], member or ensemble()
+    shots, member = _of_most_energy(shots), member or ensemble()
+    timeline = shots[0]
     _check(extent_m, member, threshold, positions_per_cycle, edges)
     wanted = principal_echo(shots).pathway.orders
     pulses = _pulses(timeline)
-    axes, axis_of = _axes([interval for interval, _ in pulses], model, extent_m, positions_per_cycle, positions_m)
+    together = [len(group) for group in groups_of_one_axis([interval for interval, _ in pulses])]
+    ends = list(itertools.accumulate(together))
+    groups = [pulses[end - count : end] for count, end in zip(together, ends, strict=True)]
+    axes, axis_of = sample_axes(
+        [[interval for interval, _ in group] for group in groups], model, extent_m, positions_per_cycle, positions_m
+    )
     paths = _paths(len(pulses), int(model.order.max()), orders, wanted)
     moments = torch.tensor(paths, dtype=torch.float64) @ moments_between_centres(timeline)
-    real = dict(zip(paths, _along(moments, axes, axis_of), strict=True))
+    real = dict(zip(paths, _along(moments, axes, axis_of, together), strict=True))
     # Each pathway twice: with its moments and with none.
-    alive: list[_Key] = [(path, k) for path in paths for k in dict.fromkeys((real[path], (0.0,) * len(real[path])))]
+    alive: list[Key] = [(path, k) for path in paths for k in dict.fromkeys((real[path], (0.0,) * len(real[path])))]
     dropped = _Dropped(threshold=threshold * float(model.initial_state.norm()), keep=wanted)
-    states: dict[_Key, Tensor] = {((), ()): model.initial_state}
-    for index, (interval, delay_s) in enumerate(pulses):
-        jobs = {(_upto(key, index), key[1][index]): None for key in alive}
-        a = axis_of[index]
-        axis = None if a is None else axes[a]
-        averaged, at_edge = _average(states, list(jobs), interval, axis, model, member, j_step_s)
-        if orders is not None and index < len(pulses) - 1:
-            dropped.outside(averaged, model.order, orders)
+    coherences = Coherences.of(model.order)
+    everything = range(int(model.order.min()), int(model.order.max()) + 1)
+    left_out = [] if orders is None else [order for order in everything if order not in orders]
+    states: dict[Key, Tensor] = {((), ()): coherences.take(model.initial_state, 0)}
+    for a, group, begin, end in zip(axis_of, groups, [0, *ends], ends, strict=False):
+        axis, last = None if a is None else axes[a], end == len(pulses)
+        played = Group(pulses=group, axis=axis, model=model, member=member, j_step_s=j_step_s)
+        jobs = {(_upto(key, begin), key[0][begin:end], key[1][end - 1]): None for key in alive}
+        besides = {(k, (*way[:-1], q), moment): None for k, way, moment in jobs for q in ([] if last else left_out)}
+        averages = average_over_axis(played, states, [*jobs, *besides], coherences, left_out)
+        dropped.outside(averages, [*besides])
         states = {}
+        phase = free_phase(model, member, group[-1][1])[0]
         for key in alive:
-            if _upto(key, index + 1) not in states:
-                branch, k, after = _upto(key, index), key[1][index], model.order == key[0][index]
-                state = averaged[branch, k] * after
+            if (upto := _upto(key, end)) not in states:
+                branch, way, moment = _upto(key, begin), key[0][begin:end], key[1][end - 1]
+                state = averages.states[branch, way, moment]
                 if edges == "worst" and axis is not None:
-                    state = _worst_edge(state, at_edge[branch] * after * axis.upper_edge(k))
-                states[_upto(key, index + 1)] = state * free_phase(model, member, delay_s)[0]
-        if index < len(pulses) - 1:
-            alive = dropped.below(states, alive, index + 1)
+                    state = with_worst_edge(state, averages.at_edge[branch, way] * axis.upper_edge(moment))
+                states[upto] = state * coherences.take(phase, way[-1])
+        if not last:
+            alive = dropped.below(states, alive, end)
     free = [axis for number, axis in enumerate(axes) if number not in axis_of]
-    amplitudes = _amplitudes(states, alive, free, model, edges)
+    amplitudes = _amplitudes(states, alive, free, model, coherences, edges)
     sizes = _sizes(amplitudes, model, _receiver(timeline))
     phases = cycle_phases(shots)
     found = []
@@ -283,7 +239,11 @@ def pathway_signals(
         signals=_with_ratios(found, wanted, timeline.name),
         n_dropped=dropped.count,
         dropped_norm=dropped.norm * float(model.transition_weight.abs().max()),
-        n_positions=tuple(1 if a is None else int(axes[a].positions_m.shape[0]) for a in axis_of),
+        n_positions=tuple(
+            1 if a is None else int(axes[a].positions_m.shape[0])
+            for a, count in zip(axis_of, together, strict=True)
+            for _ in range(count)
+        ),
     )
 
 
@@ -367,6 +327,17 @@ def _check(
         raise InputError(f"edges must be one of {', '.join(get_args(Edges))}, but is {edges!r}.")
 
 
+def _of_most_energy(shots: Sequence[Timeline]) -> list[Timeline]:
+    """Return the shots that differ in phases alone: of a cycle that inverts in some of its steps, those."""
+
+    def energy(group: list[Timeline]) -> float:
+        return sum(
+            float((interval.b1_hz.detach().abs() ** 2).sum()) * interval.dwell_s for _, interval in group[0].pulses()
+        )
+
+    return max(alike_but_for_phases(shots), key=energy)
+
+
 def _pulses(timeline: Timeline) -> list[tuple[Interval, float]]:
     """Return every pulse and the free delay from its end to the next, at last to the opening of the receiver, s."""
     starts = [
@@ -384,70 +355,6 @@ def _receiver(timeline: Timeline) -> Receiver:
     """Return the first receiver after the last pulse."""
     last = timeline.pulses()[-1][0]
     return next(receiver for time, receiver in timeline.readouts() if time >= last)
-
-
-def _axes(
-    intervals: list[Interval],
-    model: GroupModel,
-    extent_m: tuple[float, float, float],
-    positions_per_cycle: float,
-    positions_m: Tensor | None,
-) -> tuple[list[_Axis], list[int | None]]:
-    """Return the three axes, those of the selective pulses first, and the axis of every pulse."""
-    require_separate_axes(intervals)
-    axes: list[_Axis] = []
-    axis_of: list[int | None] = []
-    for interval in intervals:
-        sliced = slice_of(interval)
-        axis_of.append(None if sliced is None else len(axes))
-        if sliced is not None:
-            cycles_per_m = sliced.gradient_hz_per_m * interval.duration_s
-            centre = sliced.centre_m - float(model.offset_hz[model.pulsed > 0].mean()) / sliced.gradient_hz_per_m
-            length = _extent(sliced.direction, extent_m)
-            n_panels = max(1, math.ceil(length * cycles_per_m * positions_per_cycle / _PANEL_POINTS))
-            if positions_m is None and n_panels * _PANEL_POINTS > MAX_POSITIONS:
-                raise InputError(
-                    f"The sample of {length:.4g} m along the axis of pulse {interval.name or interval.use!r} needs "
-                    f"{n_panels * _PANEL_POINTS} positions ({positions_per_cycle:g} for each of the "
-                    f"{cycles_per_m:.4g} cycles/m of its slice gradient); the limit is {MAX_POSITIONS}. "
-                    "Shorten extent_m or lower positions_per_cycle."
-                )
-            points = 1 if length == 0 else _PANEL_POINTS
-            box = (centre - 0.5 * length, length, n_panels)
-            axes.append(_axis(sliced.direction, box, points, sliced.thickness_m, positions_m))
-    for direction in _complement([axis.direction for axis in axes]):
-        length = _extent(direction, extent_m)
-        axes.append(_axis(direction, (-0.5 * length, length, 1), 1, length, positions_m))
-    return axes, axis_of
-
-
-def _axis(
-    direction: Tensor, box: tuple[float, float, int], n_points: int, unit_m: float, positions_m: Tensor | None
-) -> _Axis:
-    """Return an axis with `n_points` Gauss points in every panel of a box, or with explicit positions."""
-    if positions_m is not None:
-        return _Axis(direction=direction, positions_m=positions_m.to(torch.float64), box=None, unit_m=unit_m)
-    low, length, n_panels = box
-    xi, _ = np.polynomial.legendre.leggauss(n_points)
-    h = length / n_panels
-    positions = (low + (np.arange(n_panels)[:, None] + 0.5 + 0.5 * xi) * h).reshape(-1)
-    return _Axis(direction=direction, positions_m=torch.from_numpy(positions), box=box, unit_m=unit_m)
-
-
-def _extent(direction: Tensor, extent_m: tuple[float, float, float]) -> float:
-    """Return the sample's length along the gradient axis nearest to a direction, m."""
-    return float(extent_m[int(direction.abs().argmax())])
-
-
-def _complement(directions: list[Tensor]) -> list[Tensor]:
-    """Return unit vectors that complete perpendicular directions to three, as near to gradient axes as they can be."""
-    found: list[Tensor] = []
-    for _ in range(3 - len(directions)):
-        known = torch.stack([*directions, *found]) if directions or found else torch.zeros(1, 3, dtype=torch.float64)
-        left = torch.eye(3, dtype=torch.float64) - known.mT @ known
-        rest = left[int(left.norm(dim=1).argmax())]
-        found.append(rest / rest.norm())
-    return found
 
 
 def _paths(
@@ -471,61 +378,22 @@ def _paths(
     return list(itertools.product(*[allowed] * (n_pulses - 1), (-1,)))
 
 
-def _along(moments: Tensor, axes: list[_Axis], axis_of: list[int | None]) -> list[tuple[float, ...]]:
-    """Return the moments (n, 3) along the axis of every pulse (0 where it has none), then along the other axes."""
+def _along(
+    moments: Tensor, axes: list[SampleAxis], axis_of: list[int | None], together: list[int]
+) -> list[tuple[float, ...]]:
+    """Return the moments (n, 3) along the axis of every pulse, then along the other axes.
+
+    0 where a pulse has no axis, or a later one selects along the same: the average over it is taken there.
+    """
     along = moments @ torch.linalg.inv(torch.stack([axis.direction for axis in axes]))
     free = [number for number in range(len(axes)) if number not in axis_of]
-    return [tuple(0.0 if a is None else round(row[a], 9) + 0.0 for a in [*axis_of, *free]) for row in along.tolist()]
+    places = [place for a, count in zip(axis_of, together, strict=True) for place in (*[None] * (count - 1), a)]
+    return [tuple(0.0 if a is None else round(row[a], 9) + 0.0 for a in [*places, *free]) for row in along.tolist()]
 
 
-def _upto(key: _Key, n: int) -> _Key:
+def _upto(key: Key, n: int) -> Key:
     """Return what a branch and its pathway have in common after n pulses."""
     return key[0][:n], key[1][:n]
-
-
-def _average(
-    states: dict[_Key, Tensor],
-    jobs: list[tuple[_Key, float]],
-    interval: Interval,
-    axis: _Axis | None,
-    model: GroupModel,
-    member: Ensemble,
-    j_step_s: float,
-) -> tuple[dict[tuple[_Key, float], Tensor], dict[_Key, Tensor]]:
-    """Return sum_j w_j(K) U_j rho U_j^H of each (branch, moment K), and U rho U^H of each branch at the last position.
-
-    One pass over blocks of positions.
-    """
-    d = model.order.shape[0]
-    size = len(jobs) * d * d * 16
-    if size > MAX_STATE_BYTES:
-        raise InputError(
-            f"After pulse {interval.name or interval.use!r} {len(jobs)} branches of {d} x {d} need {size / 1e9:.3g} "
-            f"GB; the limit is {MAX_STATE_BYTES / 1e9:g} GB. Limit orders, or raise threshold."
-        )
-    if axis is None:
-        moments, positions = {0.0: torch.ones(1, dtype=torch.complex128)}, torch.zeros(1, dtype=torch.float64)
-    else:
-        moments = {moment: axis.weights(moment) for moment in dict.fromkeys(moment for _, moment in jobs)}
-        positions = axis.positions_m
-    bybranch: dict[_Key, list[float]] = {}
-    for branch, moment in jobs:
-        bybranch.setdefault(branch, []).append(moment)
-    result = {job: torch.zeros(d, d, dtype=torch.complex128) for job in jobs}
-    step = max(1, _BLOCK_ELEMENTS // (d * d))
-    for first in range(0, positions.shape[0], step):
-        block = positions[first : first + step]
-        u, _ = pulse_over_positions(
-            model, interval, member, positions_per_slice=1, j_step_s=j_step_s, positions_m=block
-        )
-        rows = u[0].transpose(0, 1).contiguous()
-        flat_h = rows.reshape(d, -1).mH
-        for branch, own in bybranch.items():
-            turned = (rows.reshape(-1, d) @ states[branch]).reshape(d, -1, d)
-            for moment in own:
-                weight = moments[moment][first : first + step]
-                result[branch, moment] += (turned * weight[:, None]).reshape(d, -1) @ flat_h
-    return result, {branch: rows[:, -1] @ states[branch] @ rows[:, -1].mH for branch in bybranch}
 
 
 class _Dropped:
@@ -535,18 +403,17 @@ class _Dropped:
         self.threshold, self.keep = threshold, keep
         self.count, self.norm = 0, 0.0
 
-    def outside(self, averaged: dict[tuple[_Key, float], Tensor], order: Tensor, orders: Sequence[int]) -> None:
-        """Count the orders that are not followed."""
-        largest: dict[tuple[tuple[int, ...], int], float] = {}
-        for ((path, _), _), state in averaged.items():
-            for after in range(int(order.min()), int(order.max()) + 1):
-                if after not in orders:
-                    norm = float(state[order == after].norm())
-                    largest[path, after] = max(norm, largest.get((path, after), 0.0))
+    def outside(self, averages: Averages, besides: Sequence[Job]) -> None:
+        """Count the orders that are not followed: those after the pulses of an axis, and those between them."""
+        largest: dict[tuple[int, ...], float] = {}
+        sizes = [(branch, way, float(averages.states[branch, way, k].norm())) for branch, way, k in besides]
+        between = [(branch, way, norm) for (branch, way), norm in averages.left_out.items()]
+        for (path, _), way, norm in [*sizes, *between]:
+            largest[*path, *way] = max(norm, largest.get((*path, *way), 0.0))
         self.count += len(largest)
         self.norm += sum(largest.values())
 
-    def below(self, states: dict[_Key, Tensor], alive: list[_Key], n: int) -> list[_Key]:
+    def below(self, states: dict[Key, Tensor], alive: list[Key], n: int) -> list[Key]:
         """Return the pathways that go on: those of branches above the threshold, with dephasing or without."""
         largest: dict[tuple[int, ...], float] = {}
         for (path, _), state in states.items():
@@ -558,8 +425,13 @@ class _Dropped:
 
 
 def _amplitudes(
-    states: dict[_Key, Tensor], alive: list[_Key], free: list[_Axis], model: GroupModel, edges: Edges
-) -> dict[_Key, Tensor]:
+    states: dict[Key, Tensor],
+    alive: list[Key],
+    free: list[SampleAxis],
+    model: GroupModel,
+    coherences: Coherences,
+    edges: Edges,
+) -> dict[Key, Tensor]:
     """Return the line amplitudes of every pathway, dephased along the axes that no pulse selects too."""
     result = {}
     for key in alive:
@@ -568,22 +440,23 @@ def _amplitudes(
             (complex(_along_free_axis(axis, moment, edges)) for axis, moment in zip(free, key[1][n:], strict=True)),
             start=1.0 + 0j,
         )
-        result[key] = lines(states[_upto(key, n)], model).amplitude * factor
+        state = coherences.matrix(states[_upto(key, n)], key[0][-1])
+        result[key] = lines(state, model).amplitude * factor
     return result
 
 
-def _along_free_axis(axis: _Axis, moment_per_m: float, edges: Edges) -> Tensor:
+def _along_free_axis(axis: SampleAxis, moment_per_m: float, edges: Edges) -> Tensor:
     """Return the mean of exp(-2 pi i K x) along an axis that no pulse selects, a complex number."""
     mean = axis.weights(moment_per_m).sum()
     edge = axis.upper_edge(moment_per_m) * torch.ones_like(mean)
-    return _worst_edge(mean, edge) if edges == "worst" else mean
+    return with_worst_edge(mean, edge) if edges == "worst" else mean
 
 
-def _sizes(amplitudes: dict[_Key, Tensor], model: GroupModel, receiver: Receiver) -> dict[_Key, tuple[float, float]]:
+def _sizes(amplitudes: dict[Key, Tensor], model: GroupModel, receiver: Receiver) -> dict[Key, tuple[float, float]]:
     """Return the norm of the lines of every pathway and its largest |FID| over the readout."""
     keys = list(amplitudes)
     step = max(1, _SAMPLES_AT_ONCE // receiver.n_samples)
-    result: dict[_Key, tuple[float, float]] = {}
+    result: dict[Key, tuple[float, float]] = {}
     for first in range(0, len(keys), step):
         block = keys[first : first + step]
         spectrum = Lines(amplitude=torch.stack([amplitudes[key] for key in block]), frequency_hz=model.transition_hz)

@@ -148,7 +148,7 @@ def prepare(
     pulses: list[PreparedPulse] = []
     relaxed_s = 0.0
     selecting = [interval for _, interval in (positions_as or timeline).pulses()]
-    for group in _groups_of_one_axis([interval for _, interval in starts]):
+    for group in groups_of_one_axis([interval for _, interval in starts]):
         at = slice(len(pulses), len(pulses) + len(group))
         axis = along([interval for interval in selecting[at] if slice_gradient(interval) is not None])
         made: dict[int, Tensor] = {}  # both pulses of a pair are often one and the same
@@ -253,7 +253,7 @@ def free_phase(model: GroupModel, members: Ensemble, delay_s: float | Tensor) ->
     return torch.exp(-1j * frequency * delay_s)
 
 
-def _groups_of_one_axis(intervals: Sequence[Interval]) -> list[list[Interval]]:
+def groups_of_one_axis(intervals: Sequence[Interval]) -> list[list[Interval]]:
     """Return the pulses in groups, in order: those in turn along one axis together, every other one alone.
 
     Raises:

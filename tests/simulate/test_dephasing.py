@@ -13,7 +13,7 @@ from timelines import X, Y, Z, hard_press, lobe, readout, selective
 
 from seqgen.errors import InputError
 from seqgen.pulse.shapes import slr_pulse
-from seqgen.simulate import dephasing
+from seqgen.simulate import dephasing_average
 from seqgen.simulate.acquire import fid, lines
 from seqgen.simulate.dephasing import crusher_verdict, pathway_signals
 from seqgen.simulate.ensemble import ensemble
@@ -343,7 +343,7 @@ def test_an_oblique_voxel_has_the_same_pathways():
 
 def test_blocks_of_positions_change_nothing(monkeypatch):
     whole = pathway_signals([selective_shot(60.0)], model_of(), extent_m=(0.06,) * 3)
-    monkeypatch.setattr(dephasing, "_BLOCK_ELEMENTS", 7 * 16)
+    monkeypatch.setattr(dephasing_average, "_BLOCK_ELEMENTS", 7 * 16)
     cut = pathway_signals([selective_shot(60.0)], model_of(), extent_m=(0.06,) * 3)
     np.testing.assert_allclose(total(cut), total(whole), rtol=0, atol=1e-13)
 
@@ -505,7 +505,7 @@ def test_what_cannot_be_done_is_refused(shot, arguments, says):
 
 
 def test_too_many_branches_are_refused(monkeypatch):
-    monkeypatch.setattr(dephasing, "MAX_STATE_BYTES", 10_000)
+    monkeypatch.setattr(dephasing_average, "MAX_STATE_BYTES", 5_000)
     with pytest.raises(InputError, match="branches of 4 x 4"):
         pathway_signals([hard_shot(10.0, edit=50.0)], model_of(), extent_m=(0.1,) * 3)
 
