@@ -7,13 +7,11 @@ motion, drift and the dynamic range of the receiver count more than in PRESS.
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
-from seqgen.pulse.adiabatic import hyperbolic_secant
 from seqgen.pulse.shapes import slr_pulse
-from seqgen.pulse.waveform import RFPulse
+from seqgen.sequence.adiabatic import adiabatic_slice
 from seqgen.sequence.blocks import lobe
 from seqgen.sequence.double_echo import (
     DoubleEcho,
@@ -26,14 +24,7 @@ from seqgen.sequence.double_echo import (
     refocusing_pair,
     rephased,
 )
-from seqgen.sequence.localisation import (
-    HALF_PI,
-    editing,
-    half_maximum_bandwidth_hz,
-    rf_dwell_s,
-    slice_carrier_hz,
-    voxel_slice,
-)
+from seqgen.sequence.localisation import HALF_PI, editing, rf_dwell_s, slice_carrier_hz
 from seqgen.sequence.plugins import BuildContext, Built
 from seqgen.sequence.scan import Step, assemble, gentle
 from seqgen.sequence.train import Element, Train
@@ -131,9 +122,6 @@ def _pulses(params: IsisPressParams, context: BuildContext) -> DoubleEcho:
 def _trains(params: IsisPressParams, context: BuildContext, pulses: DoubleEcho) -> tuple[Train, Train]:
     """Return the pulses with the inversion before them and, alike in time, without."""
     train = pulses.train(params, context, "ISIS-PRESS")
-    pulse, bandwidth_hz = _inversion(
-        params.inversion_duration_s, params.inversion_bandwidth_hz, params.inversion_b1_hz, rf_dwell_s(context)
-    )
     spoiler = lobe(
         np.asarray(_SPOILER) / np.linalg.norm(_SPOILER) * params.inversion_spoiler_moment_per_m @ voxel_axes(params),
         context.scanner,
@@ -142,25 +130,18 @@ def _trains(params: IsisPressParams, context: BuildContext, pulses: DoubleEcho) 
     )
     both = []
     for scale in (1.0, LEFT_OUT):
-        timed = voxel_slice(
+        timed = adiabatic_slice(
             params,
             context,
-            replace(pulse, b1_hz=scale * pulse.b1_hz),
             0,
-            bandwidth_hz=bandwidth_hz,
-            phase_rad=0.0,
+            kind="hyperbolic_secant",
+            duration_s=params.inversion_duration_s,
+            sweep_hz=params.inversion_bandwidth_hz,
+            b1_hz=params.inversion_b1_hz,
             use="inversion",
+            scale=scale,
         )
         element = Element(timed=timed, after=(spoiler,))
         before_s = -(element.tail_s + train.elements[0].lead_s)
         both.append(replace(train, elements=(element, *train.elements), time_s=(before_s, *train.time_s)))
     return both[0], both[1]
-
-
-@lru_cache(maxsize=16)
-def _inversion(duration_s: float, bandwidth_hz: float, b1_hz: float, dwell_s: float) -> tuple[RFPulse, float]:
-    """Return the inversion and the width of its profile at half maximum, Hz."""
-    pulse = hyperbolic_secant(
-        duration_s=duration_s, bandwidth_hz=bandwidth_hz, b1_max_hz=b1_hz, dwell_s=dwell_s, name="inversion"
-    )
-    return pulse, half_maximum_bandwidth_hz(pulse, excitation=False)

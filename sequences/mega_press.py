@@ -40,8 +40,8 @@ class MegaPressParams(DoubleEchoParams):
     editing_off_ppm: float = 7.5
     """Centre of the editing pulses in OFF shots (SET 1), ppm."""
     editing_duration_s: float = 1.6e-2
-    """Duration of the Gaussian editing pulses, s: 16 ms cost creatine at 3.03 ppm 0.2 %, 14 ms 1.4 %. Of no effect where
-    a designed pulse edits."""
+    """Duration of the Gaussian editing pulses, s: 16 ms cost creatine at 3.03 ppm 0.2 %, 14 ms 1.4 %. Of no effect
+    where a designed pulse edits."""
 
 
 class _MegaPress:

@@ -9,27 +9,21 @@ al., J Magn Reson 203:283 (2010), doi:10.1016/j.jmr.2010.01.010.
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 
-from seqgen.errors import InputError
-from seqgen.pulse.adiabatic import goia_wurst, hyperbolic_secant
-from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.blocks import Block
-from seqgen.sequence.blocks import TimedBlock, Vector, lobe, selective_modulated
+from seqgen.sequence.adiabatic import ADIABATIC_KINDS, AdiabaticKind, adiabatic_slice
+from seqgen.sequence.blocks import Vector, lobe
 from seqgen.sequence.cycles import EXOR, STILL, TWO, nested_cycle
-from seqgen.sequence.localisation import require_no_editing_pulse, rf_dwell_s, slice_carrier_hz, slr_slice
+from seqgen.sequence.localisation import require_no_editing_pulse, slr_slice
 from seqgen.sequence.parameters import require, require_echo_time
 from seqgen.sequence.plugins import BuildContext, Built
 from seqgen.sequence.scan import ScanParams, Step, assemble, check_scan, gentle
 from seqgen.sequence.timing import nearest, round_up
 from seqgen.sequence.train import Element, Train
-from seqgen.sequence.voxel import slice_directions, slice_position, voxel_axes
-from seqgen.simulate.slices import response, response_over_positions, slice_of
-from seqgen.timeline import Interval
+from seqgen.sequence.voxel import voxel_axes
 
 _ORDERS = (-1, 1, -1, 1, -1)
 _CYCLES = {"two_step": (TWO, *[STILL] * 4), "exor_16": (STILL, STILL, EXOR, STILL, EXOR)}
@@ -38,9 +32,6 @@ _CRUSHERS = ((0.5, 0.5, -0.5), (-1.0, 0.0, 1.0), (1.0, -0.5, -0.5), (0.0, 0.5, 0
 """Moment on either side of each refocusing pulse along the voxel's axes, relative to crusher_moment_per_m. Between two
 pulses both are one lobe. No lobe is longer than 1; slice gradients counted, no unwanted pathway of orders -2 to 2 keeps
 less than 0.6 at the default moment and voxel."""
-_PROFILE_POINTS = 601
-LEAST_INVERSION = 0.98
-"""A refocusing pulse must invert at least so much in its middle at nominal B1: below, it is not adiabatic."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,7 +47,7 @@ class SlaserParams(ScanParams):
     """Duration of the SLR excitation, s."""
     excitation_time_bandwidth: float = 6.0
     """Its time-bandwidth product."""
-    refocusing: Literal["goia_wurst", "hyperbolic_secant"] = "goia_wurst"
+    refocusing: AdiabaticKind = "goia_wurst"
     """`goia_wurst`: GOIA-W(16, 4) under a modulated gradient; `hyperbolic_secant`: HS1 under a constant one, which
     needs a lower bandwidth or a longer pulse."""
     refocusing_duration_s: float = 5.0e-3
@@ -121,8 +112,7 @@ def _checked(params: SlaserParams, context: BuildContext) -> BuildContext:
     refocusing = ("refocusing_duration_s", "refocusing_bandwidth_hz", "refocusing_b1_hz")
     others = ("excitation_duration_s", "excitation_time_bandwidth", "crusher_moment_per_m", "crusher_duration_s")
     check_scan(params, context, positive=("te_s", *refocusing, *others))
-    kinds = ("goia_wurst", "hyperbolic_secant")
-    require(params, "refocusing", lambda kind: kind in kinds, f"one of {', '.join(kinds)}")
+    require(params, "refocusing", lambda kind: kind in ADIABATIC_KINDS, f"one of {', '.join(ADIABATIC_KINDS)}")
     return gentle(params, context)
 
 
@@ -138,7 +128,19 @@ def _elements(params: SlaserParams, context: BuildContext) -> tuple[Element, ...
         time_bandwidth=params.excitation_time_bandwidth,
         name="excitation",
     )
-    pulses = [_refocusing(params, context, axis) for axis in _AXES]
+    pulses = [
+        adiabatic_slice(
+            params,
+            context,
+            axis,
+            kind=params.refocusing,
+            duration_s=params.refocusing_duration_s,
+            sweep_hz=params.refocusing_bandwidth_hz,
+            b1_hz=params.refocusing_b1_hz,
+            use="refocusing",
+        )
+        for axis in _AXES
+    ]
 
     def crush(moment: Vector) -> tuple[Block, ...]:
         return (lobe(moment, context.scanner, duration_s=params.crusher_duration_s, name="crusher"),)
@@ -184,84 +186,3 @@ def _train(elements: tuple[Element, ...], half_te_s: float, context: BuildContex
     delay_s = first_s + math.floor(wanted_s / raster_s + 1e-6) * raster_s
     steps = (delay_s, within_1_s, between_s, within_2_s)
     return Train(elements=elements, time_s=(0.0, *itertools.accumulate(steps)), echo_s=2 * half_te_s)
-
-
-# --- Adiabatic pulses ------------------------------------------------------------------------------------------------
-
-
-def _refocusing(params: SlaserParams, context: BuildContext, axis: int) -> TimedBlock:
-    """Return an adiabatic pulse that selects the voxel along one axis."""
-    pulse, shape, bandwidth_hz = _adiabatic(
-        params.refocusing,
-        params.refocusing_duration_s,
-        params.refocusing_bandwidth_hz,
-        params.refocusing_b1_hz,
-        _adiabatic_dwell_s(params, context),
-    )
-    direction = slice_directions(params)[axis]
-    return selective_modulated(
-        pulse,
-        shape,
-        bandwidth_hz=bandwidth_hz,
-        thickness_m=params.voxel_size_m[axis],
-        direction=direction,
-        position_m=slice_position(params, direction),
-        carrier_offset_hz=slice_carrier_hz(params, context),
-        phase_rad=0.0,
-        use="refocusing",
-        scanner=context.scanner,
-    )
-
-
-def _adiabatic_dwell_s(params: SlaserParams, context: BuildContext) -> float:
-    """Return a dwell in which the sweep, half a bandwidth fast at its ends, turns by a tenth of a turn at most."""
-    raster_s = context.scanner.rf_raster_s
-    whole = max(1, math.floor(min(rf_dwell_s(context), 0.2 / params.refocusing_bandwidth_hz) / raster_s + 1e-6))
-    per_duration = round(params.refocusing_duration_s / raster_s)
-    return raster_s * next(n for n in range(whole, 0, -1) if per_duration % n == 0)
-
-
-@lru_cache(maxsize=16)
-def _adiabatic(
-    kind: str, duration_s: float, bandwidth_hz: float, b1_hz: float, dwell_s: float
-) -> tuple[RFPulse, Any, float]:
-    """Return the pulse, its relative gradient, and the width of a pair's profile at half maximum.
-
-    Raises:
-        InputError: If it does not invert in its middle.
-    """
-    if kind == "goia_wurst":
-        pulse, shape = goia_wurst(
-            duration_s=duration_s, bandwidth_hz=bandwidth_hz, b1_max_hz=b1_hz, dwell_s=dwell_s, name="GOIA-W(16,4)"
-        )
-    else:
-        pulse = hyperbolic_secant(
-            duration_s=duration_s, bandwidth_hz=bandwidth_hz, b1_max_hz=b1_hz, dwell_s=dwell_s, name="HS1"
-        )
-        shape = np.ones(pulse.b1_hz.shape[0])
-    gradient = torch.zeros(len(shape), 3, dtype=torch.float64)
-    gradient[:, 0] = torch.from_numpy(np.asarray(shape))
-    interval = Interval(
-        dwell_s=dwell_s, b1_hz=pulse.b1_hz, gradient_hz_per_m=gradient, use="refocusing", centre_s=0.5 * duration_s
-    )
-    inverted = float(response(interval, torch.zeros(1, dtype=torch.float64))[0])
-    if inverted < LEAST_INVERSION:
-        raise InputError(
-            f"{pulse.name} of {duration_s * 1e3:.4g} ms and {bandwidth_hz:.4g} Hz inverts {inverted:.0%} in its middle "
-            f"at {b1_hz:.4g} Hz; at least {LEAST_INVERSION:.0%} is needed. Raise refocusing_b1_hz or "
-            "refocusing_duration_s, or lower refocusing_bandwidth_hz."
-        )
-    return pulse, shape, _pair_width_hz(interval)
-
-
-def _pair_width_hz(interval: Interval) -> float:
-    """Return the full width at half maximum of what a pair of pulses refocuses, |b|^4, under a gradient of 1 Hz/m."""
-    sliced = slice_of(interval)
-    if sliced is None:
-        return 0.0
-    half = torch.linspace(0.0, 0.75 * sliced.thickness_m, _PROFILE_POINTS, dtype=torch.float64)
-    refocused = response_over_positions(interval, half) ** 2
-    outermost = int(torch.nonzero(refocused >= 0.5 * refocused[0])[-1])
-    inside, outside = float(refocused[outermost]), float(refocused[outermost + 1])
-    crossing = outermost + (inside - 0.5 * float(refocused[0])) / (inside - outside)
-    return 2 * crossing * float(half[1])
