@@ -1,9 +1,10 @@
-"""Write the files that tests/readers gives to other people's readers: PRESS plain and designed, by the command line.
+"""Write the files that tests/readers gives to other people's readers: every built-in sequence, by the command line.
 
     .venv/bin/python tests/readers/make_files.py FOLDER
 
-Into FOLDER/siemens and FOLDER/ge: press.seq, press_edited.seq and their 1.4.1 forms (_141), the scanner's limits as
-pulserver reads them (limits.txt), and what the protocol asked for (expected.json).
+Into FOLDER/siemens and FOLDER/ge: a file for every name of SCANS, press_edited.seq with a designed pulse, their 1.4.1
+forms (_141), the scanner's limits as pulserver reads them (limits.txt), and what the protocols asked for
+(expected.json).
 """
 
 import json
@@ -15,57 +16,132 @@ from seqgen import library
 from seqgen.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTOCOLS = {"siemens": "phantom_glu_gln_3t.yaml", "ge": "phantom_glu_gln_3t_ge.yaml"}
-SHOTS = {"averages": 4, "dummy_scans": 2, "water_reference_averages": 2}
-NUMBERS = ("te1_ms", "te2_ms", "tr_ms", "adc_samples", "adc_dwell_us", "spectrometer_frequency_mhz")
-CHANGES = {
-    # A design in seconds: its quality is not what is tested here.
-    r"^    (NAA|Cho|mI|Lac): .*\n": "",
-    r"b0_offsets_hz: .*": "b0_offsets_hz: [0]",
-    r"b1_scales: .*": "b1_scales: [1.0]",
-    r"^  starts: .*": "  starts: 1",
-    r"^  iterations: .*": "  iterations: 4",
-    # Few shots of a turned voxel off the isocentre: every slice has a carrier of its own and gradients on all axes.
-    r"voxel_position_mm: .*": "voxel_position_mm: [30, -40, 50]\n  voxel_rotation_deg: [15, -20, 30]",
-    **{rf"^  {name}: .*": f"  {name}: {count}" for name, count in SHOTS.items()},
+VENDORS = {
+    "siemens": ("siemens_prisma_3t", 123.2, "phantom_glu_gln_3t.yaml"),
+    "ge": ("ge_premier_3t", 127.7, "phantom_glu_gln_3t_ge.yaml"),
 }
+"""Scanner, spectrometer frequency in MHz, and the protocol of PRESS, which has a design."""
+# A design in seconds: its quality is not what is tested here.
+DESIGN = {
+    r"    (NAA|Cho|mI|Lac): .*\n": "",
+    r"  b0_offsets_hz: .*": "  b0_offsets_hz: [0]",
+    r"  b1_scales: .*": "  b1_scales: [1.0]",
+    r"  starts: .*": "  starts: 1",
+    r"  iterations: .*": "  iterations: 4",
+}
+# Few shots of a turned voxel off the isocentre: every slice has a carrier of its own and gradients on all axes.
+VOXEL = {"voxel_position_mm": "[30, -40, 50]", "voxel_rotation_deg": "[15, -20, 30]"}
+FEW = {"dummy_scans": 2, "water_reference_averages": 2, "noise_scans": 0, "adc_samples": 512} | VOXEL
+SCANS = {
+    "press": FEW | {"phase_cycle": "two_step", "averages": 4},
+    "mega_press": FEW | {"phase_cycle": "two_step", "averages": 4, "water_suppression": "vapor"},
+    "steam": FEW | {"phase_cycle": "eight_step", "averages": 8, "noise_scans": 2},
+    "slaser": FEW
+    | {
+        "phase_cycle": "two_step",
+        "averages": 4,
+        "water_suppression": "wet",
+        "outer_volume_suppression": "true",
+        "water_reference_interval": 2,
+    },
+    "isis_press": FEW | {"phase_cycle": "exor_16", "averages": 32},
+    "sign_check": {"tr_ms": 1000, "averages": 2, "dummy_scans": 2, "adc_samples": 512, "adc_dwell_us": 100},
+}
+"""What is changed in `sequence:` of each protocol: averages are one phase cycle, of PRESS and semi-LASER two."""
+STEPS = {"two_step": 2, "eight_step": 8, "exor_16": 16}
+WATER_PULSES = {"wet": 4, "vapor": 7}
+N_SLABS = 6
+
+
+def changed(text: str, changes: dict[str, str], name: str) -> str:
+    """Return a protocol with lines replaced."""
+    for pattern, replacement in changes.items():
+        text, count = re.subn(rf"^{pattern}", replacement, text, flags=re.MULTILINE)
+        if not count:
+            sys.exit(f"{name}: nothing matches {pattern!r}; adapt {__file__}.")
+    return text
+
+
+def protocol_of(name: str, vendor: str) -> str:
+    """Return the protocol of a scan."""
+    scanner, frequency_mhz, designed = VENDORS[vendor]
+    source = designed if name == "press" else f"scan_{name}_3t.yaml"
+    text = (ROOT / "protocols" / source).read_text()
+    head = {
+        r"scanner: .*": f"scanner: {scanner}",
+        r"spectrometer_frequency_mhz: .*": f"spectrometer_frequency_mhz: {frequency_mhz}",
+    }
+    text = changed(text, head | (DESIGN if name == "press" else {}), source)
+    before, after = re.split(r"(?m)^  name: .*\n", text, maxsplit=1)
+    for key in SCANS[name]:
+        after = re.sub(rf"(?m)^  {key}: .*\n", "", after)
+    stated = "".join(f"  {key}: {value}\n" for key, value in {"name": name, **SCANS[name]}.items())
+    return before + stated + after
+
+
+def expected(text: str, name: str) -> dict[str, object]:
+    """Return what a protocol asks for."""
+
+    def number(key: str) -> float:
+        found = re.search(rf"(?m)^ *{key}: (\S+)", text)
+        return float(found.group(1)) if found else 0.0
+
+    scan = SCANS[name]
+    counts = ("noise_scans", "dummy_scans", "averages", "water_reference_averages", "water_reference_interval")
+    wanted = {key: scan.get(key, 0) for key in counts} | {
+        "cycle_steps": STEPS.get(scan.get("phase_cycle"), 1) * (2 if name == "isis_press" else 1),
+        "conditions": 2 if name == "mega_press" else 1,
+        "receiver_phase_rad": 0.0,
+        "adc_samples": scan["adc_samples"],
+        "adc_dwell_s": 1e-6 * number("adc_dwell_us"),
+        "tr_s": 1e-3 * number("tr_ms"),
+        "te_s": 1e-3 * (number("te_ms") or number("te1_ms") + number("te2_ms")),
+    }
+    if name == "mega_press":
+        shifts_ppm = (number("editing_on_ppm"), number("editing_off_ppm"))
+        frequency_mhz = number("spectrometer_frequency_mhz")
+        wanted["editing_hz"] = [frequency_mhz * (ppm - number("water_shift_ppm")) for ppm in shifts_ppm]
+    if name != "sign_check":
+        suppression = re.search(r"(?m)^  water_suppression: (\w+)", text)
+        wanted["water_pulses"] = WATER_PULSES[suppression.group(1) if suppression else "wet"]
+        wanted["slabs"] = N_SLABS if "outer_volume_suppression" in scan else 0
+    return wanted
 
 
 def write(vendor: str, folder: Path) -> None:
     """Write the files of one vendor."""
     folder.mkdir(parents=True)
-    text = (ROOT / "protocols" / PROTOCOLS[vendor]).read_text()
-    for pattern, replacement in CHANGES.items():
-        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        if not count:
-            sys.exit(f"{PROTOCOLS[vendor]}: nothing matches {pattern!r}; adapt {__file__}.")
-    protocol, design = folder / "protocol.yaml", folder / "design.json"
-    protocol.write_text(text)
-    for command in (
-        ["design", protocol, "-o", design],
-        ["build", protocol, "-o", folder],
-        ["build", protocol, "--design", design, "-o", folder],
-    ):
-        main([str(word) for word in command], standalone_mode=False)
+    stated = {}
+    for name in SCANS:
+        text = protocol_of(name, vendor)
+        protocol, design = folder / f"{name}.yaml", folder / "design.json"
+        protocol.write_text(text)
+        stated[name] = expected(text, name)
+        run("build", protocol, "-o", folder)
+        if name == "press":
+            run("design", protocol, "-o", design)
+            run("build", protocol, "--design", design, "-o", folder)
+            designed = json.loads(design.read_text())
+            te_s = designed["te1_s"] + designed["te2_s"]
+            stated["press_edited"] = stated["press"] | {
+                "te_s": te_s,
+                "receiver_phase_rad": designed["receiver_phase_rad"],
+            }
+    (folder / "expected.json").write_text(json.dumps(stated, indent=2))
+    write_limits(vendor, folder / "limits.txt")
 
-    number = {key: float(re.search(rf"^ *{key}: (\S+)", text, re.MULTILINE).group(1)) for key in NUMBERS}
-    designed = json.loads(design.read_text())
-    expected = {
-        "te_s": {
-            "press": 1e-3 * (number["te1_ms"] + number["te2_ms"]),
-            "press_edited": designed["te1_s"] + designed["te2_s"],
-        },
-        "n_readouts": SHOTS["averages"] + SHOTS["water_reference_averages"],
-        "n_references": SHOTS["water_reference_averages"],
-        "adc_samples": int(number["adc_samples"]),
-        "adc_dwell_s": 1e-6 * number["adc_dwell_us"],
-        "tr_s": 1e-3 * number["tr_ms"],
-        "total_s": 1e-3 * number["tr_ms"] * sum(SHOTS.values()),
-    }
-    (folder / "expected.json").write_text(json.dumps(expected, indent=2))
-    scanner = library.scanner(re.search(r"^scanner: (\S+)", text, re.MULTILINE).group(1))
+
+def run(*words: object) -> None:
+    """Run a command of seqgen."""
+    main([str(word) for word in words], standalone_mode=False)
+
+
+def write_limits(vendor: str, path: Path) -> None:
+    """Write the scanner's limits as pulserver reads them."""
+    name, frequency_mhz, _ = VENDORS[vendor]
+    scanner = library.scanner(name)
     limits = {
-        "B0": number["spectrometer_frequency_mhz"] / 42.577478518,
+        "B0": frequency_mhz / 42.577478518,
         "max_grad": scanner.max_gradient_hz_per_m,
         "grad_unit": "Hz/m",
         "max_slew": scanner.max_slew_hz_per_m_per_s,
@@ -78,10 +154,10 @@ def write(vendor: str, folder: Path) -> None:
         "adc_raster_time": scanner.adc_raster_s,
         "block_duration_raster": scanner.block_raster_s,
     }
-    lines = [f"{name}: {value}" for name, value in limits.items()]
-    (folder / "limits.txt").write_text("\n".join(["[Limits]", *lines, "[Limits End]", ""]))
+    lines = [f"{key}: {value}" for key, value in limits.items()]
+    path.write_text("\n".join(["[Limits]", *lines, "[Limits End]", ""]))
 
 
 if __name__ == "__main__":
-    for name in PROTOCOLS:
-        write(name, Path(sys.argv[1]) / name)
+    for vendor in VENDORS:
+        write(vendor, Path(sys.argv[1]) / vendor)
