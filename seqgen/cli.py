@@ -360,7 +360,7 @@ def check(
     """
     from seqgen import library
     from seqgen.errors import InputError
-    from seqgen.pipeline.build import check_crushers, check_file, checks_json
+    from seqgen.pipeline.build import check_chain, check_crushers, check_file, checks_json
     from seqgen.verify.limits import NO_LICENCE
 
     if (scanner is None) == (protocol is None):
@@ -368,6 +368,8 @@ def check(
     study = _scan_study(protocol) if protocol is not None else None
     profile = study.protocol.scanner if study is not None else library.scanner(str(scanner))
     checks = check_file(seq, profile, study.energy_max_hz2_s if study is not None else None)
+    if study is not None:
+        checks = (check_chain(study, seq), *checks)
     if crushers is not None:
         if study is None:
             raise InputError("--crushers needs --protocol: frequency, water shift and metabolites come from there.")

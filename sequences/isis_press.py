@@ -80,7 +80,8 @@ class _IsisPress:
             name="isis_press_edited" if context.editing_pulse is not None else "isis_press",
             te_s=sum(echo_times_s(params, context)),
             definitions=echo_definitions(params, context),
-            notes=echo_notes(params, context, pulses),
+            notes=(*echo_notes(params, context, pulses), _recovery_note(inverted)),
+            together=2,
         )
 
     def minimum_te_s(self, params: IsisPressParams, context: BuildContext) -> tuple[float, float]:
@@ -116,6 +117,14 @@ def _pulses(params: IsisPressParams, context: BuildContext) -> DoubleEcho:
     excitation = editing(pulse, context, phase_rad=phase_rad, use="excitation", name=name)
     return DoubleEcho(
         excitation=rephased(excitation, params, context), refocusing=refocusing_pair(params, context), edits={}
+    )
+
+
+def _recovery_note(inverted: Train) -> str:
+    """Return what is to be known of water: it is suppressed at the inversion, which turns what is left over."""
+    return (
+        f"Water recovers for {-inverted.time_s[0] * 1e3:.4g} ms between the inversion, at which it is suppressed, and "
+        "the excitation: equally with and without inversion, so that the subtraction takes it away"
     )
 
 

@@ -86,7 +86,7 @@ class _Slaser:
             context,
             [
                 [
-                    Step(train=_train(elements, half_s, context), phases=phases)
+                    Step(train=_train(elements, half_s, params, context), phases=phases)
                     for phases in nested_cycle(_ORDERS, _CYCLES[params.phase_cycle])
                 ]
             ],
@@ -111,7 +111,7 @@ def _checked(params: SlaserParams, context: BuildContext) -> BuildContext:
     require_no_editing_pulse(context, "slaser")
     refocusing = ("refocusing_duration_s", "refocusing_bandwidth_hz", "refocusing_b1_hz")
     others = ("excitation_duration_s", "excitation_time_bandwidth", "crusher_moment_per_m", "crusher_duration_s")
-    check_scan(params, context, positive=("te_s", *refocusing, *others))
+    check_scan(params, context, positive=("te_s", *refocusing, *others), cycles=_CYCLES)
     require(params, "refocusing", lambda kind: kind in ADIABATIC_KINDS, f"one of {', '.join(ADIABATIC_KINDS)}")
     return gentle(params, context)
 
@@ -170,7 +170,7 @@ def _least_half_s(elements: tuple[Element, ...], context: BuildContext) -> float
     return max(pairs_s, round_up(sum(_outside_s(elements, context)) + between, raster_s))
 
 
-def _train(elements: tuple[Element, ...], half_te_s: float, context: BuildContext) -> Train:
+def _train(elements: tuple[Element, ...], half_te_s: float, params: SlaserParams, context: BuildContext) -> Train:
     """Return the pulses in time: distances of a quarter of TE, as in a CPMG train, where the pulses leave room.
 
     The echo comes where the distances within the pairs, one half of TE, equal all others together.
@@ -182,7 +182,9 @@ def _train(elements: tuple[Element, ...], half_te_s: float, context: BuildContex
     between_s = min(within_1_s, math.floor((half_te_s - first_s - last_s) / raster_s + 1e-6) * raster_s)
     spare_s = half_te_s - between_s - first_s - last_s
     # Whole rasters of delay after the excitation, wherever the centres of the pulses lie on the raster.
-    wanted_s = min(max(0.5 * (half_te_s - between_s) - first_s, 0.0), spare_s)
+    # Half a dwell before the echo, where there is room, is for the first sample.
+    latest_s = max(spare_s - 0.5 * params.adc_dwell_s, 0.0)
+    wanted_s = min(max(0.5 * (half_te_s - between_s) - first_s, 0.0), latest_s)
     delay_s = first_s + math.floor(wanted_s / raster_s + 1e-6) * raster_s
     steps = (delay_s, within_1_s, between_s, within_2_s)
     return Train(elements=elements, time_s=(0.0, *itertools.accumulate(steps)), echo_s=2 * half_te_s)

@@ -104,6 +104,7 @@ def _checked(params: SteamParams, context: BuildContext) -> BuildContext:
         params,
         context,
         positive=("te_s", "tm_s", *pulses, "tm_spoiler_moment_per_m", "tm_spoiler_duration_s"),
+        cycles=_CYCLES,
     )
     return gentle(params, context)
 

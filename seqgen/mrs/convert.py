@@ -109,9 +109,9 @@ def _converted(
     """Convert readouts with their sequence."""
     seq = read_seq(seq_path)
     pairing = _pairing(scan, seq, seq_path, allow_unproven)
-    metabolite, water, _ = split_shots(shots(seq), reference_set)
+    metabolite, water, noise = split_shots(shots(seq), reference_set)
     order = {shot.index: k for k, shot in enumerate(sorted((*metabolite, *water), key=lambda shot: shot.index))}
-    _require_matching(scan, seq, metabolite + water)
+    _require_matching(scan, seq, metabolite + water, len(noise))
     reference, reference_source = _reference(seq, scan, reference_ppm)
     affine_m, place_note = _affine(scan, seq, metabolite + water)
     context = _Context(
@@ -174,13 +174,14 @@ def _pairing(scan: RawScan, seq: SeqFile, seq_path: Path, allow_unproven: bool) 
     )
 
 
-def _require_matching(scan: RawScan, seq: SeqFile, kept: Sequence[Shot]) -> None:
+def _require_matching(scan: RawScan, seq: SeqFile, kept: Sequence[Shot], n_noise: int) -> None:
     """Refuse a raw file whose readouts are not those of the sequence."""
     n_readouts, _, n_samples = scan.samples.shape
     if n_readouts != len(kept):
         raise InputError(
-            f"{scan.path} has {n_readouts} readouts, but {seq.name} plays {len(kept)}. The scan was stopped early, or "
-            "the files do not belong together: give the raw data of the whole scan."
+            f"{scan.path} has {n_readouts} readouts that it does not mark as noise, but {seq.name} plays {len(kept)} "
+            f"that take no noise{f' and {n_noise} that do' if n_noise else ''}. The scan was stopped early, noise is "
+            "not marked in the raw file, or the files do not belong together: give the raw data of the whole scan."
         )
     for shot in kept:
         if shot.readout.n_samples != n_samples:
@@ -284,19 +285,23 @@ def _data(context: _Context, kind: Sequence[Shot], order: dict[int, int], *, is_
     taken = np.array([[order[shot.index] for shot in condition] for condition in conditions])
     samples = scan.samples[taken][..., readouts.n_cut :].transpose(3, 2, 1, 0)  # samples, coils, averages, conditions
     samples = samples.conj() if context.conjugate else samples
+    together = _shots_together(context.seq, samples.shape[2])
+    samples = samples.reshape(*samples.shape[:2], -1, together, samples.shape[3]).mean(3)
     tags = ("DIM_COIL", "DIM_DYN", "DIM_EDIT")
     dims = tuple(tag for tag, n in zip(tags, samples.shape[1:], strict=True) if n > 1)
     keep = tuple(slice(None) if n > 1 else 0 for n in samples.shape[1:])
     receiver_ppm = hz_to_ppm(readouts.receiver_hz, scan.spectrometer_frequency_hz, 0.0)
-    header = {**context.header, **_acquisition(readouts, dims, [shot.index for shot in conditions[0]])}
+    header = {**context.header, **_acquisition(readouts, dims, [shot.index for shot in conditions[0][::together]])}
     if "DIM_EDIT" in dims:
         header |= _edit_header(dims, conditions)
     if readouts.receiver_hz:
         header["RxOffset"] = receiver_ppm
     if is_water:
         header["WaterSuppressed"] = False
-    if readouts.n_cut:
-        header["ProcessingApplied"] = [_cut_record(readouts, context.time)]
+    applied = [_cut_record(readouts, context.time)] if readouts.n_cut else []
+    applied += [_added_record(together, context.time)] if together > 1 else []
+    if applied:
+        header["ProcessingApplied"] = applied
     header["seqgen"] = {
         **context.user,
         "samples_removed_before_echo": readouts.n_cut,
@@ -365,6 +370,31 @@ def _acquisition(readouts: Readouts, dims: tuple[str, ...], first: Sequence[int]
     return header
 
 
+def _shots_together(seq: SeqFile, n_averages: int) -> int:
+    """Return how many successive readouts are one acquisition (seqgen_shots_together of the `.seq`, 2 for ISIS)."""
+    stated = seq.definition_numbers("seqgen_shots_together")
+    if stated is None:
+        return 1
+    together = round(stated[0]) if len(stated) == 1 else 0
+    if together < 1 or n_averages % together:
+        raise InputError(
+            f"{seq.name} states seqgen_shots_together {stated}, which does not divide its {n_averages} readouts of a "
+            "kind. Build the sequence again."
+        )
+    return together
+
+
+def _added_record(together: int, time: str) -> dict[str, str]:
+    """Return the ProcessingApplied entry of shots that are one acquisition."""
+    return {
+        "Time": time,
+        "Program": "seqgen",
+        "Version": version("seqgen"),
+        "Method": "Addition of ISIS steps",
+        "Details": f"mean of every {together} successive readouts, which together localise",
+    }
+
+
 def _cut_record(readouts: Readouts, time: str) -> dict[str, str]:
     """Return the ProcessingApplied entry of the samples that were left out before the echo."""
     return {
@@ -381,9 +411,10 @@ def _cut_record(readouts: Readouts, time: str) -> dict[str, str]:
 
 def _time_stamps(context: _Context, readouts: Readouts, rows: list[int]) -> dict[str, float]:
     """Return the TR by the time stamps of the raw file, and warn if the interpreter took another than the `.seq`."""
-    stamps, planned_s = context.scan.time_stamp_s, readouts.repetition_time_s
-    if stamps is None or planned_s is None:
+    stamps = context.scan.time_stamp_s
+    if stamps is None or readouts.repetition_time_s is None:
         return {}
+    planned_s = float(readouts.excitation_s[-1] - readouts.excitation_s[0]) / (len(rows) - 1)
     measured_s = float(stamps[rows[-1]] - stamps[rows[0]]) / (len(rows) - 1)
     if abs(measured_s / planned_s - 1) > _STAMP_TOLERANCE:
         _LOG.warning(

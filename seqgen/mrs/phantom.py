@@ -111,7 +111,7 @@ def simulate_scan(
     background: Background | None = None,
     progress: Progress | None = None,
 ) -> SimulatedScan:
-    """Play every readout of a file to the sample.
+    """Play every readout of a file to the sample: the steps of a phase cycle alike, each as the mean of all.
 
     Each metabolite's FID comes from the spin simulation of the file with shifts, couplings and T2 drawn around the
     tabulated ones; then follow T2 decay over the echo time, saturation at TR, Lorentzian linewidth, residual water,
@@ -273,7 +273,7 @@ def _received(
     coils = rng.normal(size=scan.n_coils) + 1j * rng.normal(size=scan.n_coils)
     coils *= math.sqrt(scan.n_coils) / np.linalg.norm(coils)
     leakage = rng.normal(size=(scan.n_coils, scan.n_coils)) + 1j * rng.normal(size=(scan.n_coils, scan.n_coils))
-    mixing: Complex = (np.eye(scan.n_coils) + 0.2 / math.sqrt(scan.n_coils) * leakage).astype(np.complex128)
+    mixing: Complex = (np.eye(scan.n_coils) + NOISE_COUPLING / math.sqrt(scan.n_coils) * leakage).astype(np.complex128)
     suppressed, _, noise = split_shots(all_shots, None)
     noise_sd = _noise_sd(first, coils, mixing, len(suppressed), scan.snr)
     transients = np.zeros((n_shots, scan.n_coils, n_kept + n_cut), dtype=np.complex128)

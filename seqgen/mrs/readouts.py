@@ -9,6 +9,7 @@ import numpy as np
 
 from seqgen.axes import FloatArray
 from seqgen.errors import InputError
+from seqgen.seqfile.cycle import is_noise, is_reference
 from seqgen.seqfile.reader import SeqFile, Shot
 from seqgen.simulate.pathways import principal_echo
 from seqgen.timeline import Timeline
@@ -45,9 +46,9 @@ class Readouts:
 
     @property
     def repetition_time_s(self) -> float | None:
-        """Time between the excitations of readouts that follow one another, s; None for one readout or if it varies."""
-        neighbours = [k for k in range(1, len(self.index)) if self.index[k] - self.index[k - 1] == 1]
-        gaps = np.diff(self.excitation_s)[[k - 1 for k in neighbours]]
+        """Time between the excitations of successive readouts of the file, s; None for one readout or if it varies."""
+        # Readouts of another kind between two of these take a TR each.
+        gaps = np.diff(self.excitation_s) / np.diff(self.index)
         if not gaps.size or np.ptp(gaps) > 1e-6:
             return None
         return round(float(gaps.mean()), 9)
@@ -55,10 +56,11 @@ class Readouts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Excitation:
-    """Excitation of a shot: position among its pulses (1: the last), time to the echo, whether there is an echo."""
+    """Excitation of a shot: position among its pulses (1: the last), TE, time to the echo, whether there is an echo."""
 
     pulses_from_end: int
     te_s: float
+    echo_s: float
     is_echo: bool
 
 
@@ -67,13 +69,13 @@ def split_shots(
 ) -> tuple[tuple[Shot, ...], tuple[Shot, ...], tuple[Shot, ...]]:
     """Return (metabolite shots, water-reference shots, noise shots).
 
-    Label NOISE = 1 marks noise, REF = 1 a water reference. Files without REF may mark references by a value of the
-    label SET, which the caller must name: foreign sequences count other things with it.
+    Label NOISE marks noise, REF a water reference (values other than 0). Files without REF may mark references by a
+    value of the label SET, which the caller must name: foreign sequences count other things with it.
     """
     kinds: tuple[list[Shot], list[Shot], list[Shot]] = ([], [], [])
     for shot in shots:
-        is_water = shot.labels.get("REF", 0) == 1 if reference_set is None else shot.labels.get("SET") == reference_set
-        kinds[2 if shot.labels.get("NOISE", 0) == 1 else int(is_water)].append(shot)
+        is_water = is_reference(shot) if reference_set is None else shot.labels.get("SET") == reference_set
+        kinds[2 if is_noise(shot) else int(is_water)].append(shot)
     metabolite, water, noise = map(tuple, kinds)
     return metabolite, water, noise
 
@@ -102,7 +104,7 @@ def describe_readouts(seq: SeqFile, shots: Sequence[Shot]) -> Readouts:
         excitation = excitations[shot.identity]
         centre_s = shot.timeline.pulses()[-excitation.pulses_from_end][0]
         opens_s = shot.timeline.readouts()[0][0]
-        zero_s = centre_s + (excitation.te_s if excitation.is_echo else 0.0)
+        zero_s = centre_s + (excitation.echo_s if excitation.is_echo else 0.0)
         position = (zero_s - opens_s) / own.dwell_s - 0.5
         cuts.append(max(0, round(position)) if excitation.is_echo else 0)
         first_sample_s.append(opens_s + (cuts[-1] + 0.5) * own.dwell_s - zero_s)
@@ -164,9 +166,16 @@ def _excitations(shots: Sequence[Shot]) -> dict[str, _Excitation]:
         alike = (known for times, known in worked_out if _ends_alike(times, before_s))
         known = next(alike, None)
         if known is None:
-            echo = principal_echo(_cycle(shots, before_s))
+            cycle = _cycle(shots, before_s)
+            echo = principal_echo(cycle)
             after = len(before_s) - next(k for k, order in enumerate(echo.pathway.orders) if order != 0)
-            known = _Excitation(pulses_from_end=after, te_s=echo.te_s, is_echo=echo.is_echo)
+            # The excitation's own time is measured on the shot whose pathways were worked out, from its last pulses.
+            known = _Excitation(
+                pulses_from_end=after,
+                te_s=echo.te_s,
+                echo_s=echo.time_s - cycle[0].pulses()[-after][0],
+                is_echo=echo.is_echo,
+            )
             worked_out.append((before_s, known))
         found[identity] = known
     return found

@@ -209,6 +209,14 @@ def check_file(path: Path, scanner: Scanner, energy_max_hz2_s: float | None) -> 
     return (*check_limits(seq, scanner, energy_max_hz2_s=energy_max_hz2_s), *check_voxel_place(seq, scanner))
 
 
+def check_chain(study: ScanStudy, path: Path) -> Check:
+    """Check that a `.seq` was built from a protocol as it is now."""
+    stated = read_seq(path).definitions.get("seqgen_protocol_sha256")
+    same = stated == study.source.sha256
+    note = "" if same else f"the file states {stated[:12] if stated else 'none'}..., {study.path} has another SHA-256"
+    return Check(name="built from this protocol", status="passed" if same else "failed", note=note)
+
+
 def check_crushers(study: ScanStudy, path: Path, metabolite: str, extent_m: float) -> Check:
     """Judge the crushers of a `.seq` by the pathways of a metabolite's largest spin group, from the excitation on.
 
@@ -232,6 +240,8 @@ def check_crushers(study: ScanStudy, path: Path, metabolite: str, extent_m: floa
     table = pathway_signals(cycle, max(models, key=lambda model: model.dimension), extent_m=(extent_m,) * 3)
     edited = any(interval.use == "preparation" for _, interval in cycle[0].pulses())
     verdict = crusher_verdict(table, refocused_is_signal=edited)
+    inverts = any(interval.use == "inversion" for _, interval in alike[0].pulses())
+    left_out = " The inversion before the excitation is not judged." if inverts else ""
     judged = verdict.sufficient or verdict.worst_ratio > verdict.limit
     return Check(
         name=f"crushers ({metabolite})",
@@ -239,7 +249,7 @@ def check_crushers(study: ScanStudy, path: Path, metabolite: str, extent_m: floa
         value=verdict.worst_ratio,
         limit=verdict.limit,
         unit="of echo",
-        note=verdict.text,
+        note=verdict.text + left_out,
     )
 
 

@@ -70,7 +70,14 @@ def voxel_of_file(path: Path) -> FittedVoxel:
 
 
 def make_mask(path: Path, output: Path, like: Path | None) -> tuple[FittedVoxel, float]:
-    """Write the voxel of a file as a NIfTI mask; return it, and its part inside the image `like`."""
+    """Write the voxel of a file as a NIfTI mask; return it, and its part inside the image `like`.
+
+    Raises:
+        InputError: If the output is one of the inputs, or a file states no voxel.
+    """
+    for source_file in (path, like):
+        if source_file is not None and output.resolve() == source_file.resolve():
+            raise InputError(f"{output} is an input and is not overwritten. Choose another name for the mask.")
     found = voxel_of_file(path)
     return found, write_voxel_mask(found.voxel, output, like=like)
 

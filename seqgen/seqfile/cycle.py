@@ -9,6 +9,9 @@ from seqgen.errors import InputError
 from seqgen.seqfile.shots import Shot
 from seqgen.timeline import Interval, Timeline
 
+STATED = frozenset(("AVG", "SET", "PHS", "REP", "REF"))
+"""Labels at every readout of seqgen's localised sequences; one of them alone says nothing about another's use."""
+
 
 def is_reference(shot: Shot) -> bool:
     """Return whether a shot is a water reference (Pulseq label REF not 0)."""
@@ -21,13 +24,17 @@ def is_noise(shot: Shot) -> bool:
 
 
 def editing_conditions(all_shots: Sequence[Shot]) -> tuple[int, ...]:
-    """Return the values of SET among the metabolite shots of a file that states steps (label PHS); else (0,).
+    """Return the values of SET among the metabolite shots of a file that states steps (`states_step`); else (0,).
 
-    seqgen's sequences count editing conditions with SET (ON 0, OFF 1); what a file without PHS counts with SET is not
-    known.
+    seqgen's sequences count editing conditions with SET (ON 0, OFF 1); what other files count with SET is not known.
     """
     kind = [shot for shot in all_shots if not is_reference(shot) and not is_noise(shot)]
-    return tuple(sorted({shot.labels.get("SET", 0) for shot in kind if "PHS" in shot.labels})) or (0,)
+    return tuple(sorted({shot.labels["SET"] for shot in kind if states_step(shot)})) or (0,)
+
+
+def states_step(shot: Shot) -> bool:
+    """Return whether a shot carries all labels by which seqgen states condition, step and cycle (docs/sequences.md)."""
+    return set(shot.labels) >= STATED
 
 
 def phase_cycle(
@@ -37,8 +44,8 @@ def phase_cycle(
 
     A dummy scan has no readout and therefore belongs to the shot after it: of shots that differ in their number of
     pulses those with the fewest hold no dummy scan. The others are cut to as many pulses, and count where their step
-    occurs nowhere else. Shots that state their step (label PHS) are one cycle whatever they play, within one editing
-    condition (label SET); of others those alike the first but for phases are.
+    occurs nowhere else. Shots that state their step (`states_step`) are one cycle whatever they play, within one
+    editing condition (label SET); of others those alike the first but for phases are.
 
     Args:
         all_shots: The shots of a file.
@@ -49,7 +56,7 @@ def phase_cycle(
         InputError: If the file has no such shot.
     """
     kind = [shot for shot in all_shots if is_reference(shot) == reference and not is_noise(shot)]
-    stated = any("PHS" in shot.labels for shot in kind)
+    stated = any(map(states_step, kind))
     if kind and stated:
         own = kind[0].labels.get("SET", 0) if condition is None else condition
         kind = [shot for shot in kind if shot.labels.get("SET", 0) == own]

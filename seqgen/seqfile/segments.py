@@ -128,6 +128,8 @@ class Instance:
 def segment_instances(seq: events.SeqFile) -> tuple[Instance, ...]:
     """Return the instances of all segments of a file; blocks before the first TRID belong to none."""
     marks = [(k, change.value) for k, block in enumerate(seq.blocks) for change in _segment_labels(block)[:1]]
+    if not marks:
+        return ()
     ends = [*(k for k, _ in marks[1:]), len(seq.blocks)]
     return tuple(Instance(number=value, blocks=seq.blocks[k:end]) for (k, value), end in zip(marks, ends, strict=True))
 

@@ -80,7 +80,12 @@ def lobe(
             "Lengthen it or lower its moment."
         )
     scale = moment_per_m / (rise + flat)
-    axes = [Trapezoid(amplitude_hz_per_m=float(g), rise_s=rise, flat_s=flat, fall_s=rise) if g else None for g in scale]
+    axes = [
+        Trapezoid(amplitude_hz_per_m=float(g), rise_s=rise, flat_s=flat, fall_s=rise)
+        if abs(g) > 1e-9 * amplitude
+        else None
+        for g in scale
+    ]
     return Block(duration_s=round_up(duration_s, scanner.block_raster_s), gradients=(axes[0], axes[1], axes[2]))
 
 

@@ -31,6 +31,8 @@ CRUSHERS = ((1.0, 1.0, 0.0), (0.0, 1.0, 1.0))
 EDITING_CRUSHERS: Mapping[Place, tuple[float, float, float]] = {"te1": (1.0, -1.0, 0.0), "te2": (0.0, -1.0, 1.0)}
 """Direction of the crusher before a pulse at te1 or te2; the one after it is its opposite. Equal ones for both places
 would refocus what the first pulse stores and the second brings back."""
+_CYCLES = {"two_step": (TWO, STILL, STILL), "exor_4": (STILL, STILL, EXOR), "exor_16": (STILL, EXOR, EXOR)}
+"""Phases of excitation, first and second refocusing pulse."""
 _TIME_OF: Mapping[str, tuple[float, float]] = {
     "excitation": (0.0, 0.0),
     "first": (0.5, 0.0),
@@ -142,7 +144,7 @@ def check_double_echo(params: DoubleEchoParams, context: BuildContext, *, positi
     """Refuse parameters of a double echo that cannot be played (`check_scan` and its own)."""
     names = ("te1_s", "te2_s", "refocusing_duration_s", "refocusing_time_bandwidth")
     more = ("excitation_duration_s", "excitation_time_bandwidth", "crusher_moment_per_m", "crusher_duration_s")
-    check_scan(params, context, positive=(*names, *more, *positive))
+    check_scan(params, context, positive=(*names, *more, *positive), cycles=_CYCLES)
 
 
 def echo_times_s(params: DoubleEchoParams, context: BuildContext) -> tuple[float, float]:
@@ -160,9 +162,11 @@ def echo_notes(params: DoubleEchoParams, context: BuildContext, pulses: DoubleEc
     """Return what is reported about the echo times."""
     te1_s, te2_s = echo_times_s(params, context)
     least = pulses.minimum_te_s(context)
+    with_te1_s = pulses.minimum_te_s(context, te1_s)[1]
+    here = "" if with_te1_s == least[1] else f"; TE2 with this TE1 {with_te1_s * 1e3:.6g} ms"
     return (
         f"TE {(te1_s + te2_s) * 1e3:.6g} ms = {te1_s * 1e3:.6g} + {te2_s * 1e3:.6g} ms "
-        f"(minimum {sum(least) * 1e3:.6g} = {least[0] * 1e3:.6g} + {least[1] * 1e3:.6g} ms)",
+        f"(minimum {sum(least) * 1e3:.6g} = {least[0] * 1e3:.6g} + {least[1] * 1e3:.6g} ms{here})",
     )
 
 
@@ -174,8 +178,7 @@ def double_echo_cycle(params: DoubleEchoParams, pulses: DoubleEcho, *, inversion
         pulses: The pulses.
         inversions: Pulses before the excitation, which keep their phase.
     """
-    phases = {"two_step": (TWO, STILL, STILL), "exor_4": (STILL, STILL, EXOR), "exor_16": (STILL, EXOR, EXOR)}
-    by_name = dict(zip(("excitation", "first", "second"), phases[params.phase_cycle], strict=True))
+    by_name = dict(zip(("excitation", "first", "second"), _CYCLES[params.phase_cycle], strict=True))
     order, orders = 0, [0] * inversions
     for name in pulses.elements:
         order = -1 if name == "excitation" else -order if name in by_name else order

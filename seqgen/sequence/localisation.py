@@ -84,11 +84,11 @@ def slr_slice(
     refocusing.
     """
     excites = flip_angle_rad < 0.75 * math.pi
-    pulse, bandwidth_hz = _slr(flip_angle_rad, duration_s, time_bandwidth, rf_dwell_s(context), excites)
+    pulse, bandwidth_hz = _slr(flip_angle_rad, duration_s, time_bandwidth, rf_dwell_s(context), excites, name)
     return voxel_slice(
         params,
         context,
-        replace(pulse, name=name),
+        pulse,
         axis,
         bandwidth_hz=bandwidth_hz,
         phase_rad=HALF_PI if excites else 0.0,
@@ -98,15 +98,15 @@ def slr_slice(
 
 @lru_cache(maxsize=64)
 def _slr(
-    flip_angle_rad: float, duration_s: float, time_bandwidth: float, dwell_s: float, excites: bool
+    flip_angle_rad: float, duration_s: float, time_bandwidth: float, dwell_s: float, excites: bool, name: str
 ) -> tuple[RFPulse, float]:
-    """Return an SLR pulse and the width of its profile: built for every shot and limit, worked out once."""
+    """Return an SLR pulse and the width of its profile: asked for again and again, worked out once."""
     pulse = slr_pulse(
         flip_angle_rad=flip_angle_rad,
         time_bandwidth=time_bandwidth,
         duration_s=duration_s,
         dwell_s=dwell_s,
-        name="SLR",
+        name=name,
     )
     return pulse, half_maximum_bandwidth_hz(pulse, excitation=excites)
 

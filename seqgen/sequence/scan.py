@@ -4,8 +4,9 @@ Labels at every readout (docs/sequences.md has the table): AVG counts readouts o
 condition, PHS the step of the phase cycle, REP the completed cycles, REF marks water references and NOISE noise.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +20,11 @@ from seqgen.sequence.parameters import require
 from seqgen.sequence.plugins import BuildContext, Built
 from seqgen.sequence.preparation import Preparation, PreparationParams, check_preparation, prepare
 from seqgen.sequence.timing import nearest, remaining, round_up
-from seqgen.sequence.train import Train
-from seqgen.sequence.voxel import check_voxel, voxel_definitions
+from seqgen.sequence.train import Train, after_gap
+from seqgen.sequence.voxel import check_voxel, voxel_axes, voxel_definitions
 
+SHOTS_TOGETHER = "seqgen_shots_together"
+"""Definition that states how many successive shots are one acquisition, where it is more than one."""
 WATER_REFERENCE_STEPS = 2
 """Water references come in whole pairs of the first steps of the cycle: their signal needs no further cancelling."""
 _SPOILER_DIRECTION = (1.0, -1.0, 1.0)
@@ -52,7 +55,7 @@ class ScanParams(PreparationParams):
     slew_fraction: float = 0.5
     """Part of the scanner's slew rate that gradients use: half keeps nerve stimulation and noise low."""
     end_spoiler_moment_per_m: float = 3000.0
-    """Moment along each axis of the spoiler after the readout, cycles per metre; 0: none."""
+    """Moment along each of the voxel's axes of the spoiler after the readout, cycles per metre; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,6 +83,7 @@ def assemble(
     te_s: float,
     definitions: dict[str, Any],
     notes: Sequence[str] = (),
+    together: int = 1,
 ) -> Built:
     """Return all blocks of a scan.
 
@@ -91,6 +95,8 @@ def assemble(
         te_s: Echo time from RF centres, s.
         definitions: Further entries of [DEFINITIONS].
         notes: What to tell the user beside the numbers that every scan reports.
+        together: Successive shots whose mean is one acquisition (2 for ISIS): stated in the file, and not parted by a
+            water reference.
 
     Raises:
         InputError: If averages are no multiple of the cycle, or TR or readout do not fit.
@@ -98,7 +104,7 @@ def assemble(
     """
     n_steps, n_sets = len(sets[0]), len(sets)
     _check_averages(params, n_steps, n_sets)
-    preparation = prepare(params, context, sets[0][0].train.lead_s)
+    preparation = prepare(params, context, sets[0][0].train.elements[0].lead_s)
     shots = {
         (suppress, condition, k): _shot(params, context, preparation, step, suppress=suppress)
         for suppress in (True, False)
@@ -106,7 +112,7 @@ def assemble(
         for k, step in enumerate(steps)
         if suppress or (k < WATER_REFERENCE_STEPS and condition == n_sets - 1)
     }
-    order = _order(params)
+    order = _order(params, n_sets * together, together)
     noise = _noise(context.scanner, shots[True, 0, 0])
     blocks: list[Block] = []
     starts: list[int] = []
@@ -139,6 +145,7 @@ def assemble(
             "TE": te_s,
             "TR": nearest(params.tr_s, context.scanner.block_raster_s),
             "Nucleus": "1H",
+            **({SHOTS_TOGETHER: float(together)} if together > 1 else {}),
             **voxel_definitions(params),
             **definitions,
         },
@@ -152,14 +159,20 @@ def assemble(
     )
 
 
-def _order(params: ScanParams) -> list[tuple[bool, int]]:
+def _order(params: ScanParams, whole: int, references_at_once: int) -> list[tuple[bool, int]]:
     """Return (water suppressed, number among its kind) of every acquired shot in order of play."""
+    require(
+        params,
+        "water_reference_interval",
+        lambda interval: interval % whole == 0 and interval <= params.averages,
+        f"0 or a multiple of {whole} up to averages ({params.averages})",
+    )
     order: list[tuple[bool, int]] = []
     references = iter(range(params.water_reference_averages))
     for index in range(params.averages):
         order.append((True, index))
         if params.water_reference_interval and (index + 1) % params.water_reference_interval == 0:
-            order += [(False, number) for number in (next(references, None),) if number is not None]
+            order += [(False, number) for number in itertools.islice(references, references_at_once)]
     return order + [(False, number) for number in references]
 
 
@@ -177,7 +190,7 @@ def _shot(
         _readout(params, scanner, train, step.phases.receiver_phase_rad),
     ]
     if params.end_spoiler_moment_per_m > 0:
-        moment = params.end_spoiler_moment_per_m * np.asarray(_SPOILER_DIRECTION)
+        moment = params.end_spoiler_moment_per_m * np.asarray(_SPOILER_DIRECTION) @ voxel_axes(params)
         blocks.append(lobe(moment, scanner, name="spoiler at the end"))
     rest_s = remaining(
         "tr_s",
@@ -186,7 +199,7 @@ def _shot(
         scanner.block_raster_s,
         "Raise tr_s or shorten the readout or the echo times.",
     )
-    return [*blocks, Block(duration_s=rest_s)] if rest_s > 0 else blocks
+    return after_gap(blocks, rest_s, scanner.block_raster_s)
 
 
 def _readout(params: ScanParams, scanner: Scanner, train: Train, phase_rad: float) -> Block:
@@ -233,13 +246,16 @@ def _least_tr_s(scanner: Scanner, shot: list[Block]) -> float:
 # --- Parameters ------------------------------------------------------------------------------------------------------
 
 
-def check_scan(params: ScanParams, context: BuildContext, *, positive: Sequence[str] = ()) -> None:
+def check_scan(
+    params: ScanParams, context: BuildContext, *, positive: Sequence[str] = (), cycles: Collection[str] = ()
+) -> None:
     """Refuse parameters that no scan can play.
 
     Args:
         params: Parameters of the sequence.
         context: Scanner.
         positive: Names of further parameters that must be positive.
+        cycles: Values that `phase_cycle` may have.
 
     Raises:
         InputError: Naming the parameter, its value and what it must be.
@@ -250,6 +266,8 @@ def check_scan(params: ScanParams, context: BuildContext, *, positive: Sequence[
     for name in ("tr_s", "adc_dwell_s", *positive):
         require(params, name, lambda value: 0 < value < math.inf, "positive and finite")
     require(params, "receiver_phase_rad", math.isfinite, "finite")
+    if cycles:
+        require(params, "phase_cycle", lambda name: name in cycles, f"one of {', '.join(cycles)}")
     require(params, "end_spoiler_moment_per_m", lambda value: 0 <= value < math.inf, "finite and not negative")
     require(params, "slew_fraction", lambda value: 0 < value <= 1, "above 0 and at most 1")
     for name in ("dummy_scans", "noise_scans", "water_reference_interval"):

@@ -33,5 +33,8 @@ def remaining(name: str, wanted_s: float, used_s: float, raster_s: float, remedy
     """
     rest = wanted_s - used_s
     if rest < -1e-9:
-        raise InputError(f"{name} must be at least {used_s:.6g} s with these pulses, but is {wanted_s:.6g} s. {remedy}")
+        least_s = round_up(used_s, raster_s)
+        raise InputError(
+            f"{name} must be at least {least_s:.9g} s with these pulses, but is {wanted_s:.9g} s. {remedy}"
+        )
     return nearest(max(rest, 0.0), raster_s)

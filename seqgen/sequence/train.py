@@ -10,6 +10,9 @@ from seqgen.seqfile.blocks import Block
 from seqgen.sequence.blocks import TimedBlock, Vector, lobe, with_phase
 from seqgen.sequence.timing import nearest
 
+SHORTEST_DELAY_S = 2.5e-5
+"""Shorter gaps lengthen the block before them: GE's interpreter plays no block below 20 us."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Element:
@@ -21,6 +24,11 @@ class Element:
     """Blocks that end where the pulse's block starts."""
     after: tuple[Block, ...] = ()
     """Blocks that start where the pulse's block ends."""
+
+    @property
+    def name(self) -> str:
+        """Name of the pulse, for messages."""
+        return self.timed.block.rf.name if self.timed.block.rf is not None else "a pulse"
 
     @property
     def lead_s(self) -> float:
@@ -54,11 +62,6 @@ class Train:
     """The echo after the centre of the excitation, s."""
 
     @property
-    def lead_s(self) -> float:
-        """Time from the start of the train to the centre of the excitation, s."""
-        return self.elements[0].lead_s - self.time_s[0]
-
-    @property
     def after_last_s(self) -> float:
         """Time from the end of the last element to the echo, s."""
         return self.echo_s - self.time_s[-1] - self.elements[-1].tail_s
@@ -77,24 +80,40 @@ class Train:
         blocks = list(turned[0].blocks)
         for k, (first, second) in enumerate(itertools.pairwise(turned)):
             gap_s = self.time_s[k + 1] - self.time_s[k] - first.tail_s - second.lead_s
-            blocks += [*_wait(gap_s, raster_s), *second.blocks]
+            names = f"{first.name} and {second.name}"
+            blocks = [*after_gap(blocks, _on_raster(gap_s, raster_s, names), raster_s), *second.blocks]
         return blocks
 
 
-def _wait(duration_s: float, raster_s: float) -> list[Block]:
-    """Return a delay, none where nothing is left."""
+def after_gap(blocks: list[Block], gap_s: float, raster_s: float) -> list[Block]:
+    """Return blocks followed by a gap: a delay, or, where it is too short for a block of its own, a longer last block.
+
+    Args:
+        blocks: Blocks.
+        gap_s: The gap on the block raster, s.
+        raster_s: Block raster, s.
+    """
+    if gap_s < 0.5 * raster_s:
+        return blocks
+    if gap_s < SHORTEST_DELAY_S and blocks:
+        return [*blocks[:-1], replace(blocks[-1], duration_s=round(blocks[-1].duration_s + gap_s, 12))]
+    return [*blocks, Block(duration_s=gap_s)]
+
+
+def _on_raster(duration_s: float, raster_s: float, between: str) -> float:
+    """Return the gap between two pulses, which must be on the raster and not negative."""
     filled_s = nearest(duration_s, raster_s)
     if abs(filled_s - duration_s) > 1e-9:
         raise InputError(
-            f"A delay of {duration_s * 1e6:.6g} us is needed between two pulses, which is not on the block raster of "
-            f"{raster_s * 1e6:g} us: the echo would be off. Make the durations of all pulses multiples of two rasters."
+            f"A delay of {duration_s * 1e6:.6g} us is needed between {between}, which is not on the block raster of "
+            f"{raster_s * 1e6:g} us: the echo would be off. Make the durations of both pulses multiples of two rasters."
         )
     if filled_s < 0:
         raise InputError(
-            f"Two pulses overlap by {-duration_s * 1e3:.6g} ms. Lengthen the echo time, or shorten the pulses or "
+            f"{between} overlap by {-duration_s * 1e3:.6g} ms. Lengthen the echo time, or shorten the pulses or "
             "crushers."
         )
-    return [Block(duration_s=filled_s)] if filled_s > 0 else []
+    return filled_s
 
 
 def crushed(timed: TimedBlock, moment_per_m: Vector, scanner: Scanner, duration_s: float) -> Element:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqgen.errors import InputError
 from seqgen.simulate.ensemble import Ensemble, ensemble
-from seqgen.simulate.pathways import Pathway, principal_echo, refocused_pathways
+from seqgen.simulate.pathways import Pathway, principal_echo, refocused_pathways, still_pulses
 from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.simulate.relaxation import RelaxingPulse, SpinRelaxation
 from seqgen.simulate.slices import pulse_along_axis, relaxing_pulse, slice_axis, slice_gradient
@@ -104,7 +104,8 @@ def prepare(
     """Compute the propagators of all pulses of a shot.
 
     Args:
-        shots: The shots of one phase cycle (see `refocused_pathways`); the first is simulated.
+        shots: The shots of one phase cycle (see `refocused_pathways`); the first is simulated, outer-volume slabs
+            left out (`without_slabs`).
         model: The spin group at its field.
         members: Ensemble of field offsets and B1 scales; default one member on resonance.
         time_zero_s: Time to which states are brought; default the echo, of a plain FID the end of its pulse.
@@ -123,6 +124,8 @@ def prepare(
         InputError: If slices are neither perpendicular nor along one axis in turn, or time zero lies before the end of
             the last pulse.
     """
+    shots = without_slabs(shots)
+    positions_as = None if positions_as is None else without_slabs([positions_as])[0]
     timeline = shots[0]
     members = members or ensemble()
     echo = principal_echo(shots)
@@ -181,6 +184,36 @@ def prepare(
     )
 
 
+def without_slabs(shots: Sequence[Timeline]) -> list[Timeline]:
+    """Return shots without the RF of selective saturation pulses: outer-volume slabs, which spare the voxel.
+
+    Their slices lie beside the voxel along its axes, where nothing that is simulated here lies; what they do to it is
+    told by `seqgen.sequence.outer_volume` and its tests.
+    """
+    return [
+        replace(shot, intervals=tuple(map(_without_slab, shot.intervals))) if _has_slab(shot) else shot
+        for shot in shots
+    ]
+
+
+def _has_slab(shot: Timeline) -> bool:
+    """Return whether a shot saturates a slab."""
+    return any(map(_is_slab, shot.intervals))
+
+
+def _is_slab(interval: Interval) -> bool:
+    """Return whether an interval is a selective saturation pulse."""
+    return interval.use == "saturation" and bool(interval.gradient_hz_per_m.any())
+
+
+def _without_slab(interval: Interval) -> Interval:
+    """Return an interval without the RF of a slab."""
+    if not _is_slab(interval):
+        return interval
+    silent = torch.zeros_like(interval.b1_hz)
+    return replace(interval, b1_hz=silent, use=None, centre_s=None, carrier_hz=0.0)
+
+
 def without_relaxation(shot: PreparedShot) -> PreparedShot:
     """Return the same shot without relaxation during its pulses."""
     pulses = tuple(replace(pulse, relaxing=None) for pulse in shot.pulses)
@@ -190,7 +223,7 @@ def without_relaxation(shot: PreparedShot) -> PreparedShot:
 def _all_pathways(shots: Sequence[Timeline], model: GroupModel) -> tuple[Pathway, ...]:
     """Return the refocused pathways through every coherence order of the group, or through -1, 0, 1 if too many."""
     highest = int(model.order.max())
-    many = (2 * highest + 1) ** (len(shots[0].pulses()) - 1) > MOST_PATHS
+    many = (2 * highest + 1) ** (len(shots[0].pulses()) - 1 - still_pulses(shots[0])) > MOST_PATHS
     return refocused_pathways(shots, orders=(-1, 0, 1) if many else tuple(range(-highest, highest + 1)))
 
 

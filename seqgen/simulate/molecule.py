@@ -55,7 +55,7 @@ def molecule_lines(
                     group,
                     model,
                     members,
-                    time_zero_s=zero,
+                    time_zero_s=None if zero is None else zero + _later_s(group[0], shots[0]),
                     positions_per_slice=positions_per_slice,
                     j_step_s=j_step_s,
                     positions_as=fullest,
@@ -66,6 +66,11 @@ def molecule_lines(
         mean = sum((len(group) * rho for group, rho in zip(groups, means, strict=True)), torch.zeros_like(means[0]))
         parts.append(lines(mean / len(shots), model))
     return concatenate(parts)
+
+
+def _later_s(shot: Timeline, reference: Timeline) -> float:
+    """Return by how much a shot's readout opens later on its timeline: the first of a file has no delay before it."""
+    return shot.readouts()[0][0] - reference.readouts()[0][0] if shot.readouts() and reference.readouts() else 0.0
 
 
 def _energy_hz2_s(shot: Timeline) -> float:

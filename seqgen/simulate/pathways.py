@@ -72,17 +72,18 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
         Pathways with a cycle weight above `CANCELLED`, largest transfer first.
 
     Raises:
-        InputError: If there is no pulse, no readout, or more than `MAX_PULSES` pulses.
+        InputError: If there is no pulse, no readout, or more than `MAX_PULSES` pulses beside leading saturation.
     """
     shots = alike_but_for_phases(shots)[0]
     first = shots[0]
     pulses = first.pulses()
     if not pulses or not first.readouts():
         raise InputError(f"Timeline {first.name!r} has no {'readout' if pulses else 'RF pulse'}: it gives no signal.")
-    if len(pulses) > MAX_PULSES:
+    still = still_pulses(first)
+    if len(pulses) - still > MAX_PULSES:
         raise InputError(
-            f"Timeline {first.name!r} has {len(pulses)} pulses before its readout; pathways are listed for at most "
-            f"{MAX_PULSES}. Simulate a shorter shot."
+            f"Timeline {first.name!r} has {len(pulses)} pulses before its readout, {still} of them saturation ahead of "
+            f"all others; pathways are listed through at most {MAX_PULSES} more. Simulate a shorter shot."
         )
     moments = moments_between_centres(first)
     phases = cycle_phases(shots)
@@ -90,7 +91,8 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
     times = [time for time, _ in pulses]
     found = []
     # All paths at once for their moments, which refuse most of them; the rest one by one.
-    paths = torch.tensor(list(itertools.product(*[orders] * (len(pulses) - 1), (-1,))), dtype=torch.float64)
+    steps = [(0,)] * still + [orders] * (len(pulses) - 1 - still) + [(-1,)]
+    paths = torch.tensor(list(itertools.product(*steps)), dtype=torch.float64)
     residuals = (paths @ moments).abs().amax(1)
     for row in torch.nonzero(residuals < DEPHASED_PER_M)[:, 0].tolist():
         path, residual = tuple(int(order) for order in paths[row]), float(residuals[row])
@@ -108,6 +110,17 @@ def refocused_pathways(shots: Sequence[Timeline], *, orders: tuple[int, ...] = (
             )
         )
     return tuple(sorted(found, key=lambda pathway: -pathway.transfer))
+
+
+def still_pulses(timeline: Timeline) -> int:
+    """Return after how many leading saturation pulses the order is taken to be 0: of long shots, all that go ahead.
+
+    Their coherences are spoiled, in ways that tests of the sequences check; shots of up to `MAX_PULSES` pulses are
+    followed through all of them.
+    """
+    pulses = timeline.pulses()
+    leading = itertools.takewhile(lambda pulse: pulse[1].use == "saturation", pulses)
+    return sum(1 for _ in leading) if len(pulses) > MAX_PULSES else 0
 
 
 def principal_echo(shots: Sequence[Timeline] | Timeline) -> Echo:

@@ -28,10 +28,16 @@ def scanned(name, tmp_path, sample, **changes):
     seq = read_seq(path)
     scan = simulate_scan(seq, sample, CLEAN, spectrometer_frequency_hz=F0_HZ, seed=3)
     raw = tmp_path / f"{name}.h5"
+    written(raw, seq, scan.transients, scan)
+    return seq, scan, convert(raw, path, time="2026-01-01T00:00:00")
+
+
+def written(raw, seq, transients, scan):
+    """Write raw data of a simulated scan."""
     dwell_s = next(block.adc.dwell_s for block in seq.blocks if block.adc is not None)
     write_mrd(
         raw,
-        scan.transients,
+        transients,
         spectrometer_frequency_hz=F0_HZ,
         dwell_s=dwell_s,
         seq_signature=seq.signature,
@@ -41,7 +47,6 @@ def scanned(name, tmp_path, sample, **changes):
         system={"systemVendor": "seqgen", "systemModel": "simulated scan"},
         provenance=Provenance(made_from={}, seed=3),
     )
-    return seq, scan, convert(raw, path, time="2026-01-01T00:00:00")
 
 
 def test_editing_conditions_become_a_dimension_of_nifti_mrs(tmp_path):
@@ -75,12 +80,41 @@ def test_what_the_editing_pulses_do_not_touch_cancels_in_the_difference(tmp_path
     assert np.abs(on - off).max() < 0.01 * np.abs(off).max()
 
 
-def test_isis_keeps_the_voxel(tmp_path):
-    """The mean of shots with and without inversion is one voxel of the sample, decayed over TE, saturated at TR."""
-    _, scan, converted = scanned("isis_press", tmp_path, {"A": substance(2.8, 10.0)}, water_reference_averages=0)
+@pytest.mark.parametrize("dummy_scans", [0, 1])
+def test_isis_keeps_the_voxel(tmp_path, dummy_scans):
+    """Pairs of shots are one acquisition: one voxel of the sample, decayed over TE and saturated at TR."""
+    _, scan, converted = scanned(
+        "isis_press", tmp_path, {"A": substance(2.8, 10.0)}, water_reference_averages=4, dummy_scans=dummy_scans
+    )
     data = converted.metabolite
     assert data.dims == ("DIM_DYN",)
-    assert data.fid.shape[1] == 8
-    assert [labels["PHS"] for labels in scan.labels] == [0, 1, 2, 3] * 2
+    assert data.fid.shape[1] == 4
+    assert [labels["PHS"] for labels in scan.labels] == [0, 1, 2, 3] * 2 + [0, 1] * 2
+    assert data.header["ProcessingApplied"][-1]["Method"] == "Addition of ISIS steps"
+    assert data.header["dim_5_header"]["PulseqLabelPHS"]["Value"] == [0, 2, 0, 2]
     whole = 10.0 * np.exp(-data.header["EchoTime"] / 0.3) * (1 - np.exp(-2.0 / 1.5))
     assert np.abs(data.fid[0].mean()) == pytest.approx(whole, rel=0.02)
+    assert converted.water_reference is not None
+    assert converted.water_reference.fid.shape[1] == 2
+
+
+def test_what_lies_outside_the_isis_slice_is_gone_before_anything_aligns_the_shots(tmp_path):
+    """Inside S, outside 3 S: shots hold S + 3 S and, the receiver turned, S - 3 S."""
+    seq, scan, _ = scanned("isis_press", tmp_path, {"A": substance(2.8, 10.0)}, water_reference_averages=0)
+    outside = 3.0 * scan.transients[0]
+    signs = np.array([-1.0 if labels["PHS"] % 2 == 0 else 1.0 for labels in scan.labels])
+    played = scan.transients + signs[:, None, None] * outside
+    raw = tmp_path / "both.h5"
+    written(raw, seq, played, scan)
+    data = convert(raw, tmp_path / "isis_press.seq", time="2026-01-01T00:00:00").metabolite
+    # Single precision of the raw file.
+    error = np.abs(data.fid - scan.transients[0, 0, -data.n_samples :, None]).max()
+    assert error < 1e-5 * np.abs(outside).max()
+
+
+def test_the_echo_of_steam_comes_tm_after_the_halves_of_te(tmp_path):
+    seq, _, converted = scanned("steam", tmp_path, {"A": substance(2.8, 10.0)}, tm_s=0.02, te_s=0.03)
+    header = converted.metabolite.header
+    assert header["EchoTime"] == pytest.approx(0.03, abs=1e-8)
+    assert abs(header["AcquisitionStartTime"]) < 1e-6
+    assert seq.definition_numbers("TM") == (0.02,)

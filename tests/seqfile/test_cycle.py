@@ -64,7 +64,7 @@ def on_and_off(carrier_off_hz=-301.0, peak_off_hz=200.0):
 @pytest.mark.parametrize("off", [{"peak_off_hz": 100.0}, {"carrier_off_hz": 350.0}])
 def test_shots_of_another_kind_are_no_steps_of_one_cycle(off):
     """Two editing conditions in a file that states no steps: the first kind alone is taken, not their mixture."""
-    on, off = (relabelled(shots, drop=("PHS", "SET")) for shots in on_and_off(**off))
+    on, off = (relabelled(shots, drop=("PHS",)) for shots in on_and_off(**off))
     assert [t.name for t in phase_cycle((*on, *off))] == [on[0].timeline.name]
     assert phase_cycle((*on, *off))[0] is on[0].timeline
     assert editing_conditions((*on, *off)) == (0,)
@@ -91,3 +91,12 @@ def test_noise_is_no_step():
     on, off = on_and_off()
     noise = relabelled(off, NOISE=1)
     assert phase_cycle((*noise, *on)) == (on[0].timeline,)
+
+
+@pytest.mark.parametrize("drop", [("AVG",), ("SET",), ("PHS",), ("REP",), ("REF",)])
+def test_one_label_of_a_foreign_file_states_nothing(drop):
+    """PHS beside a SET that counts something else: conditions are those of files that carry all of seqgen's labels."""
+    on, off = on_and_off(carrier_off_hz=350.0)
+    both = relabelled((*on, *relabelled(off, SET=1, PHS=1)), drop=drop)
+    assert editing_conditions(both) == (0,)
+    assert phase_cycle(both) == (on[0].timeline,)
