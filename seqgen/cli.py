@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 F = TypeVar("F", bound=Callable[..., Any])
 AnyStudy = TypeVar("AnyStudy", bound="ScanStudy")
@@ -80,7 +81,7 @@ def main(threads: int) -> None:
       seqgen run my_study.yaml -o runs/my_study
 
     \b
-    Exit codes: 0 done, 1 a check failed, 2 bad input.
+    Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
     No statement of seqgen licenses a scan: the scanner's own supervision and the site's safety officer decide.
     """
     # Through the environment, because torch is not imported yet (and need not be for every command). A number on the
@@ -217,12 +218,14 @@ def _verdict_lines(verdicts: "tuple[Verdict, ...]", status: str) -> str:
 @main.command()
 @_PROTOCOL
 @_output("Design file (JSON).", "design.json")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output: same end as unbroken.")
 @_JSON
-def design(protocol: Path, output: Path, as_json: bool) -> None:
+def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
     """Optimise the editing pulse of PROTOCOL and find the best plain PRESS for the same loss.
 
     The pulse never exceeds the B1 (Hz) and energy (Hz^2 s) limits of the protocol and the B1 of the scanner. Same
-    protocol, same seed, same pulse.
+    protocol, same seed, same pulse. Every few seconds the search is kept in a checkpoint (design.checkpoint.npz).
+    Ctrl-C writes the best pulse so far and ends with exit code 130; --resume goes on from there.
 
     \b
     Example:
@@ -230,9 +233,14 @@ def design(protocol: Path, output: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from seqgen.pipeline.design import make_design
+    from seqgen.design.landscape import landscape_text
+    from seqgen.pipeline.design import DesignInterrupted, make_design
 
-    made = make_design(_study(protocol), output, _Console(as_json))
+    console, interrupted = _Console(as_json), False
+    try:
+        made = make_design(_study(protocol), output, console, resume=resume)
+    except DesignInterrupted as stop:
+        made, interrupted = stop.design, True
     result = {
         "design": str(output),
         "status": made.status,
@@ -242,6 +250,7 @@ def design(protocol: Path, output: Path, as_json: bool) -> None:
         "energy_hz2_s": made.pulse.energy_hz2_s,
         "metrics": asdict(made.metrics),
         "press": {"te1_s": made.press_te1_s, "te2_s": made.press_te2_s, **asdict(made.press_metrics)},
+        "landscape": None if made.landscape is None else made.landscape.to_json(),
     }
     rows = (
         ("edited", made.te1_s, made.te2_s, made.metrics),
@@ -253,7 +262,11 @@ def design(protocol: Path, output: Path, as_json: bool) -> None:
         for name, te1, te2, m in rows
     )
     peak = f"Pulse: peak {made.pulse.peak_hz:.4f} Hz, energy {made.pulse.energy_hz2_s:.3f} Hz^2 s; {made.status}"
-    _print(as_json, result, f"{table}\n{peak}\nDesign: {output}")
+    starts = "" if made.landscape is None else f"{landscape_text(made.landscape)}\n"
+    _print(as_json, result, f"{table}\n{peak}\n{starts}Design: {output}")
+    if interrupted:
+        console.say("Interrupted: this is the best pulse so far; --resume goes on.")
+        sys.exit(EXIT_INTERRUPTED)
 
 
 @main.command()

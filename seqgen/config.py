@@ -267,8 +267,9 @@ def _scanner(root: Node, folder: Path) -> Scanner:
 def _sequence(root: Node, design: DesignSpec | None) -> SequenceChoice:
     """Return the sequence section, its parameters checked by the plug-in's own dataclass.
 
-    Echo times that a sequence has and its section leaves out are those of `design`, if there is one; stated, they must
-    be the same. A sequence that states where it plays a designed pulse must do so where the design places it.
+    Echo times that a sequence has and its section leaves out, and its `editing_places`, are those of `design`, if there
+    is one; stated, they must be the same. A sequence that states where it plays a designed pulse must do so where the
+    design places it.
     """
     section = _child(root, "sequence")
     name = section.children().get("name")
@@ -279,17 +280,15 @@ def _sequence(root: Node, design: DesignSpec | None) -> SequenceChoice:
         spec = find_sequence(name.value)
     except InputError as error:
         raise InputError(f"{name.at}: in 'sequence.name': {error}") from error
-    if design is not None and hasattr(spec, "editing_places") and design.place not in editing_places(spec):
-        node = find_node(root, "design", "place")
-        raise InputError(
-            f"{node.at}: 'design.place' is {design.place!r}, but sequence {name.value!r} plays a designed pulse "
-            f"{' or '.join(editing_places(spec)) or 'nowhere'}. Choose another sequence (`press` plays it there)."
-        )
     known = {field.name for field in fields(spec.Params)}
+    if design is not None:
+        _require_places(root, spec, design, choosing="editing_places" in known)
     times: dict[str, Any] = {
         key: getattr(design, key) for key in ("te1_s", "te2_s") if design is not None and key in known
     }
     given = {key: value for key, value in times.items() if find_node(section, key) is section}
+    if design is not None and "editing_places" in known and "editing_places" not in section.children():
+        given["editing_places"] = design.places
     params = validate_section(spec.Params, section, given=given, skip=("name",))
     for key, value in times.items():
         if getattr(params, key) != value:
@@ -298,7 +297,33 @@ def _sequence(root: Node, design: DesignSpec | None) -> SequenceChoice:
                 f"{node.at}: '{node.path}' is {shown(node.value)}, but '{find_node(root, 'design', key).path}' is "
                 f"{shown(find_node(root, 'design', key).value)}. Leave it out here: the echo times are the design's."
             )
+    if design is not None and set(getattr(params, "editing_places", design.places)) != set(design.places):
+        node = section.child("editing_places")
+        raise InputError(
+            f"{node.at}: '{node.path}' is {shown(node.value)}, but '{find_node(root, 'design', 'place').path}' puts "
+            f"the pulse at {' and '.join(design.places)}. Leave it out here: the places are the design's."
+        )
     return SequenceChoice(name=name.value, spec=spec, params=params)
+
+
+def _require_places(root: Node, spec: SequenceSpec, design: DesignSpec, *, choosing: bool) -> None:
+    """Refuse a sequence that cannot play the designed pulse at the design's places and nowhere else, if it tells.
+
+    Args:
+        root: The protocol.
+        spec: The sequence.
+        design: The design.
+        choosing: Whether its parameters choose among its places; if not, it plays the pulse at all of them.
+    """
+    places, wanted = editing_places(spec), set(design.places)
+    if not hasattr(spec, "editing_places") or (wanted <= set(places) if choosing else wanted == set(places)):
+        return
+    node = find_node(root, "design", "place")
+    raise InputError(
+        f"{node.at}: 'design.place' is {design.place!r}, but sequence {spec.name!r} plays a designed pulse at "
+        f"{(' or ' if choosing else ' and ').join(places) or 'no place'}. Choose another sequence "
+        f"(`{'isis_press' if design.place == 'excitation' else 'press'}` plays it there)."
+    )
 
 
 def water_shift_at_ppm(temperature_c: float) -> float:
@@ -354,7 +379,12 @@ def _check_metabolites(protocol: Protocol, root: Node) -> list[str]:
             spin_system(name, extra)
         except InputError as error:
             problems.append(f"{node.at}: in {node.place}: {error}")
-    for key, names in (("target", (protocol.design.target,)), ("interferers", protocol.design.interferers)):
+    design = protocol.design
+    for key, names in (
+        ("target", (design.target,)),
+        ("interferers", design.interferers),
+        ("suppressed", design.suppressed),
+    ):
         absent = [name for name in names if name not in protocol.sample.metabolites]
         if absent:
             node = find_node(root, "design", key)

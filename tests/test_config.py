@@ -167,7 +167,9 @@ def test_a_bad_protocol_of_a_scan_is_refused_with_its_line(old, new, words, tmp_
 def test_a_design_needs_a_sequence_that_plays_it(tmp_path):
     text = (FOLDER / "phantom_glu_gln_3t.yaml").read_text().replace("name: press  ", "name: mega_press  ")
     (tmp_path / "study.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"'design.place' is 'echo_top', but sequence 'mega_press' plays .* te1 or te"):
+    with pytest.raises(
+        InputError, match=r"'design.place' is 'echo_top', but sequence 'mega_press' plays .* at te1 and te2"
+    ):
         load_protocol(tmp_path / "study.yaml")
 
 

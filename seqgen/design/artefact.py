@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from seqgen.design.evaluate import Metrics
+from seqgen.design.landscape import Landscape
 from seqgen.errors import InputError
 from seqgen.provenance import Provenance, write_json
 from seqgen.pulse.waveform import RFPulse
@@ -38,15 +39,17 @@ class Design:
     press_metrics: Metrics
     """What that PRESS reaches."""
     history: tuple[tuple[float, ...], ...]
-    """Loss after every iteration, one tuple per start, then the final descent."""
+    """Loss after every iteration, one tuple per start, then the last descent."""
     status: str
-    """"converged", or that the iterations ran out."""
+    """"converged", or why it stopped."""
     spectrometer_frequency_hz: float
     """Spectrometer frequency it was designed for, Hz."""
     reference_ppm: float
     """Shift of water at the sample's temperature, ppm."""
     provenance: Provenance
     """What it was made from."""
+    landscape: Landscape | None = None
+    """Where the optimiser's starts ended; None where that was not kept."""
 
 
 def save_design(design: Design, path: Path) -> None:
@@ -79,7 +82,8 @@ def save_design(design: Design, path: Path) -> None:
                 "b1_im_hz": b1.imag.tolist(),
             },
             "history": [list(run) for run in design.history],
-        },
+        }
+        | ({} if design.landscape is None else {"landscape": design.landscape.to_json()}),
     )
 
 
@@ -133,4 +137,5 @@ def _design(content: dict[str, Any]) -> Design:
         spectrometer_frequency_hz=float(content["spectrometer_frequency_hz"]),
         reference_ppm=float(content["reference_ppm"]),
         provenance=Provenance.from_json(content["provenance"]),
+        landscape=Landscape.from_json(content["landscape"]) if "landscape" in content else None,
     )

@@ -1,44 +1,57 @@
 """A design problem made concrete: one function from pulse and echo times to loss and metrics."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from seqgen.axes import ppm_to_hz
 from seqgen.design.forward import EchoModel, echo_model
-from seqgen.design.objective import crlb_loss, window_energy, window_loss
+from seqgen.design.objective import (
+    aggregate,
+    correlation_loss,
+    crlb_loss,
+    scan_time_crlb_loss,
+    spectrum_loss,
+    state_loss,
+    state_overlap,
+    suppression_loss,
+    window_energy,
+    window_loss,
+)
 from seqgen.design.problem import DesignSpec
+from seqgen.design.spectra import (
+    ACQUISITION_S,
+    FIT_RANGE_PPM,
+    Axis,
+    nuisance_columns,
+    reference_energy,
+    require_line,
+    response_axis,
+    wanted_spectrum,
+)
+from seqgen.design.state_target import StateTarget, state_target
 from seqgen.errors import InputError
-from seqgen.model.baseline import spline_basis
-from seqgen.model.information import complex_columns
-from seqgen.model.lineshape import lorentz_response
-from seqgen.simulate.acquire import concatenate, pulse_acquire_lines
+from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.propagate import RESULT_J_STEP_S
 from seqgen.spin.system import Relaxation, SpinSystem
 from seqgen.timeline import Timeline
 
-FIT_RANGE_PPM = (1.8, 4.1)
-"""Range of the CRLB loss, ppm."""
-_BASELINE_KNOTS_PPM = 0.4
-_ACQUISITION_S = 0.5
+WATER_SHIFT_PPM_PER_K = -0.01036
+"""Change of the chemical shift of water with temperature, ppm/K: Petley BW, Donaldson RW, Metrologia 20:81 (1984)."""
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Axis:
-    """A frequency axis with the responses of every metabolite's lines on it."""
+class LossNotFinite(InputError):
+    """A term of the loss is NaN, infinite or cannot be computed. An optimiser catches it and keeps its last pulse."""
 
-    offset_hz: Tensor
-    """Frequencies, Hz, shape (m,)."""
-    response: Mapping[str, Tensor]
-    """Spectrum of each line, shape (n_lines, m), by metabolite."""
-
-    @property
-    def step_hz(self) -> float:
-        """Step of the axis, Hz."""
-        return float(self.offset_hz[1] - self.offset_hz[0])
+    def __init__(self, term: str, message: str) -> None:
+        super().__init__(message)
+        self.term = term
+        """Name of the term."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +64,12 @@ class Metrics:
     """sqrt(E_T / E_ref): the target's window signal against a perfect pulse-acquire, 1 = all of it."""
     contamination: float
     """sqrt(E_I / E_T): the interferers' window signal against the target's, at equal concentrations."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Every loss that has a weight, summed up over the ensemble: the weighted loss is the sum of weight x term."""
+    overlap: float | None = None
+    """Overlap of the target's state at the echo with the spec's product operator, mean; None without one."""
+    overlap_maximum: float | None = None
+    """The largest overlap that a unitary reaches from the thermal state Fz; None without such an operator."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,13 +83,32 @@ class Evaluator:
     window: Axis
     """The target's window."""
     fit: Axis | None
-    """The range of the CRLB loss, where it has a weight."""
+    """The range of the losses crlb and correlation, where one has a weight; target and interferers lead."""
+    broad: Axis | None
+    """The range of the loss suppression, where it has a weight: the suppressed metabolites."""
     reference_energy: Tensor
-    """E_ref: the target's window energy after a perfect pulse-acquire."""
+    """E_ref: the target's window energy after a perfect pulse-acquire, shape () or (E L,)."""
+    suppressed_energy: Tensor
+    """Energies of the suppressed metabolites in `broad` after a perfect pulse-acquire, shape (k,) or (E L, k)."""
+    wanted: Tensor | None
+    """Wanted spectrum of the target on `window`, shape (1, m) or (E L, m), where the loss spectrum has a weight."""
+    state: StateTarget | None
+    """The wanted state, where the loss state has a weight."""
     baseline: Tensor
-    """Nuisance columns of the CRLB loss, complex, shape (m, q)."""
+    """Nuisance columns of the fit (macromolecules, spline baseline), complex, shape (m, q)."""
+    t1_s: Tensor
+    """T1 of every metabolite of `fit`, s, shape (p,)."""
+    tr_s: float | None
+    """Repetition time, s; None where it is not known."""
     carrier_hz: float
     """Carrier of the editing pulse, Hz."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of the members of the loss, every linewidth of each, shape (E L,)."""
+        widths = len(self.spec.linewidth_offsets_hz)
+        weight = self.model.members.weight
+        return weight if widths == 1 else (weight / widths).repeat_interleave(widths)
 
     def loss_and_metrics(self, b1_hz: Tensor | None, te1_s: Tensor, te2_s: Tensor) -> tuple[Tensor, Metrics]:
         """Return the loss (differentiable) and the metrics.
@@ -79,31 +117,99 @@ class Evaluator:
             b1_hz: Editing pulse, complex, shape (T,), one sample per spec.rf_dwell_s; None for plain PRESS.
             te1_s: First echo time, s.
             te2_s: Second echo time, s.
+
+        Raises:
+            LossNotFinite: If a loss is NaN or infinite, naming it and the member.
         """
-        spec = self.spec
-        names = self.window.response.keys() if self.fit is None else self.fit.response.keys()
+        spec, weight = self.spec, self.weight
+        names = dict.fromkeys(
+            name for axis in (self.fit, self.window, self.broad) if axis is not None for name in axis.response
+        )
         amplitude = {
             name: self.model.molecule_lines(name, b1_hz, spec.rf_dwell_s, self.carrier_hz, te1_s, te2_s).amplitude
             for name in names
         }
-        energy = {
-            name: window_energy(amplitude[name] @ response, self.window.step_hz)
-            for name, response in self.window.response.items()
-        }
+        spectra = {name: self.window.spectrum(name, amplitude[name]) for name in self.window.response}
+        energy = {name: window_energy(spectrum, self.window.step_hz) for name, spectrum in spectra.items()}
         interferers = torch.stack([energy[name] for name in spec.interferers]).sum(0)
         target = energy[spec.target]
-        parts = {"window": window_loss(target, interferers, self.reference_energy, spec.signal_price)}
-        if self.fit is not None:
-            columns = torch.stack([amplitude[name] @ response for name, response in self.fit.response.items()], -1)
-            parts["crlb"] = crlb_loss(columns, 1 + len(spec.interferers), self.baseline, noise_sd=1.0)
-        mean = self.model.members.mean
-        loss = torch.stack([spec.loss.get(name, 0.0) * mean(value) for name, value in parts.items()]).sum()
+        losses: dict[str, Callable[[], Tensor]] = {
+            "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
+            "spectrum": lambda: self._spectrum_loss(spectra[spec.target], interferers),
+            "state": lambda: state_loss(*self._overlap(amplitude[spec.target])),
+            "crlb": lambda: self._crlb_loss(amplitude),
+            "correlation": lambda: self._correlation_loss(amplitude),
+            "suppression": lambda: self._suppression_loss(amplitude),
+        }
+        weighted = {name: loss for name, loss in losses.items() if spec.loss.get(name, 0.0) > 0}
+        values = {name: self._checked(name, loss) for name, loss in weighted.items()}
+        terms = {
+            name: aggregate(value, weight, spec.aggregate, spec.aggregate_sharpness) for name, value in values.items()
+        }
+        loss = torch.stack([spec.loss[name] * term for name, term in terms.items()]).sum()
+        reached = None if self.state is None else self._overlap(amplitude[spec.target])
         metrics = Metrics(
             loss=float(loss.detach()),
-            signal=float(mean((target / self.reference_energy).detach().sqrt())),
-            contamination=float(mean((interferers / target).detach().sqrt())),
+            signal=float(aggregate((target / self.reference_energy).detach().sqrt(), weight)),
+            contamination=float(aggregate((interferers / target).detach().sqrt(), weight)),
+            terms={name: float(term.detach()) for name, term in terms.items()},
+            overlap=None if reached is None else float(aggregate(reached[0].detach(), weight)),
+            overlap_maximum=None if reached is None else reached[1],
         )
         return loss, metrics
+
+    def _columns(self, amplitude: Mapping[str, Tensor]) -> Tensor:
+        """Return the spectra of all metabolites of the fit side by side, shape (E L, m, p)."""
+        fit = _given(self.fit)
+        return torch.stack([fit.spectrum(name, amplitude[name]) for name in fit.response], -1)
+
+    def _crlb_loss(self, amplitude: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of the bounds, per shot or at equal scan time."""
+        columns, n_wanted = self._columns(amplitude), 1 + len(self.spec.interferers)
+        names = tuple(_given(self.fit).response)
+        if not self.spec.equal_scan_time:
+            return crlb_loss(columns, n_wanted, self.baseline, noise_sd=1.0, names=names)
+        return scan_time_crlb_loss(
+            columns, n_wanted, self.baseline, 1.0, tr_s=_given(self.tr_s), t1_s=self.t1_s, names=names
+        )
+
+    def _correlation_loss(self, amplitude: Mapping[str, Tensor]) -> Tensor:
+        """Return the squared correlation of the errors of target and first interferer."""
+        return correlation_loss(self._columns(amplitude), self.baseline, names=tuple(_given(self.fit).response))
+
+    def _spectrum_loss(self, target: Tensor, interferers: Tensor) -> Tensor:
+        """Return the distance from the wanted spectrum."""
+        return spectrum_loss(target, _given(self.wanted), interferers, self.window.step_hz, self.spec.spectrum_mode)
+
+    def _suppression_loss(self, amplitude: Mapping[str, Tensor]) -> Tensor:
+        """Return what is left of the suppressed metabolites."""
+        broad = _given(self.broad)
+        energy = [window_energy(broad.spectrum(name, amplitude[name]), broad.step_hz) for name in broad.response]
+        return suppression_loss(torch.stack(energy, -1), self.suppressed_energy)
+
+    def _overlap(self, amplitude: Tensor) -> tuple[Tensor, float]:
+        """Return the overlap with the wanted state, shape (E L,), and its maximum."""
+        state = _given(self.state)
+        overlap = state_overlap(amplitude[..., state.lines], state.detector)
+        return overlap.repeat_interleave(len(self.spec.linewidth_offsets_hz)), state.maximum
+
+    def _checked(self, name: str, loss: Callable[[], Tensor]) -> Tensor:
+        """Return a loss of every member, or refuse one that is no number."""
+        try:
+            values = loss()
+        except InputError as error:
+            raise LossNotFinite(name, f"The loss {name!r} cannot be computed: {error}") from error
+        wrong = torch.nonzero(~torch.isfinite(values.detach()))
+        if len(wrong):
+            place, members = int(wrong[0, 0]), self.model.members
+            member = place // len(self.spec.linewidth_offsets_hz)
+            raise LossNotFinite(
+                name,
+                f"The loss {name!r} is {float(values.detach()[place])} for the member at "
+                f"{float(members.b0_hz[member]):g} Hz and relative B1 {float(members.b1_scale[member]):g}. Take the "
+                f"last pulse with a finite loss, or leave {name!r} out.",
+            )
+        return values
 
     def receiver_phase_rad(self, b1_hz: Tensor | None, te1_s: Tensor, te2_s: Tensor) -> float:
         """Return the phase of the target's mean signal in the window over the ensemble, rad, to six decimals."""
@@ -111,7 +217,7 @@ class Evaluator:
         amplitude = self.model.molecule_lines(
             target, b1_hz, self.spec.rf_dwell_s, self.carrier_hz, te1_s, te2_s
         ).amplitude
-        mean = (amplitude @ self.window.response[target]).sum()
+        mean = self.window.spectrum(target, amplitude).sum()
         return round(float(mean.angle()), 6)
 
 
@@ -125,72 +231,92 @@ def evaluator(
     reference_ppm: float,
     positions_per_slice: int = 8,
     j_step_s: float = RESULT_J_STEP_S,
+    tr_s: float | None = None,
+    macromolecules: Sequence[MacromoleculePeak] = (),
 ) -> Evaluator:
     """Prepare a design problem on a template timeline (see `echo_model`).
 
     Args:
         spec: The problem.
         template: PRESS shots of one phase cycle, without suppression, plain or with a stand-in pulse.
-        systems: Target, interferers and, for the CRLB loss, every other metabolite of the sample.
+        systems: Target, interferers, suppressed ones and, for the losses crlb and correlation, every other metabolite
+            of the sample.
         relaxation: Relaxation times of each.
         spectrometer_frequency_hz: Spectrometer frequency, Hz.
         reference_ppm: Shift of water, where the spectrometer stands, ppm.
         positions_per_slice: Positions of the selective pulses.
         j_step_s: J step of the editing pulse.
+        tr_s: Repetition time, s, for bounds at equal scan time.
+        macromolecules: Peaks of the sample's macromolecules, one nuisance of free phase together.
 
     Raises:
-        InputError: If target or an interferer is missing from `systems`.
+        InputError: If a metabolite is missing from `systems`, the target has no line in the window, a suppressed one
+            none in the fit range, or what a loss needs is not given.
     """
     wanted = (spec.target, *spec.interferers)
-    missing = [name for name in wanted if name not in systems]
+    weighted = {name for name, weight in spec.loss.items() if weight > 0}
+    suppressed = spec.suppressed if "suppression" in weighted else ()
+    missing = [name for name in dict.fromkeys((*wanted, *suppressed)) if name not in systems]
     if missing:
         raise InputError(
             f"The design names {', '.join(missing)}, which the sample does not hold. Add it to the sample."
         )
-    with_crlb = spec.loss.get("crlb", 0.0) > 0
-    order = [*wanted, *(name for name in systems if name not in wanted)] if with_crlb else list(wanted)
+    if spec.equal_scan_time and tr_s is None:
+        raise InputError("equal_scan_time needs the repetition time, but tr_s is not given. State it, or leave it out.")
+    with_fit = bool(weighted & {"crlb", "correlation"})
+    fitted = tuple(dict.fromkeys((*wanted, *systems))) if with_fit else ()
     model = echo_model(
         template,
-        {name: systems[name] for name in order},
+        {name: systems[name] for name in dict.fromkeys((*(fitted or wanted), *suppressed))},
         relaxation,
-        ensemble(spec.b0_offsets_hz, spec.b1_scales),
+        ensemble(_offsets_hz(spec, spectrometer_frequency_hz), spec.b1_scales),
+        places=spec.places,
         spectrometer_frequency_hz=spectrometer_frequency_hz,
         reference_ppm=reference_ppm,
         positions_per_slice=positions_per_slice,
         j_step_s=j_step_s,
     )
-
-    window = _axis(model, spec.window_ppm, spec.linewidth_hz / 5, spec.linewidth_hz, wanted)
-    fit = _axis(model, FIT_RANGE_PPM, 1 / _ACQUISITION_S, spec.linewidth_hz, order) if with_crlb else None
-    reference = _pulse_acquire(model, spec.target) @ window.response[spec.target]
-    baseline = torch.zeros(0, 0, dtype=torch.complex128)
-    if fit is not None:
-        ppm = torch.linspace(*FIT_RANGE_PPM, fit.offset_hz.shape[0], dtype=torch.float64)
-        baseline = complex_columns(spline_basis(ppm, FIT_RANGE_PPM, _BASELINE_KNOTS_PPM))
+    require_line(model, spec.target, spec.window_ppm, "window_ppm")
+    for name in suppressed:
+        require_line(model, name, FIT_RANGE_PPM, "the range of the loss suppression")
+    widths_hz = [spec.linewidth_hz + offset for offset in spec.linewidth_offsets_hz]
+    window = response_axis(model, spec.window_ppm, spec.linewidth_hz / 5, widths_hz, wanted)
+    fit = response_axis(model, FIT_RANGE_PPM, 1 / ACQUISITION_S, widths_hz, fitted) if with_fit else None
+    broad = response_axis(model, FIT_RANGE_PPM, spec.linewidth_hz / 5, widths_hz, suppressed) if suppressed else None
     return Evaluator(
         spec=spec,
         model=model,
         window=window,
         fit=fit,
-        reference_energy=window_energy(reference, window.step_hz),
-        baseline=baseline,
+        broad=broad,
+        reference_energy=reference_energy(model, window, spec.target),
+        suppressed_energy=torch.stack([reference_energy(model, broad, name) for name in suppressed], -1)
+        if broad is not None
+        else torch.zeros(0, dtype=torch.float64),
+        wanted=wanted_spectrum(spec, model, window, widths_hz) if "spectrum" in weighted else None,
+        state=state_target([shot.model for shot in model.shots[spec.target]], spec.state, spec.state_group)
+        if "state" in weighted
+        else None,
+        baseline=nuisance_columns(spec, model, fit, macromolecules),
+        t1_s=torch.tensor([relaxation[name].t1_s for name in fitted], dtype=torch.float64),
+        tr_s=tr_s,
         carrier_hz=ppm_to_hz(spec.carrier_ppm, spectrometer_frequency_hz, reference_ppm),
     )
 
 
-def _axis(
-    model: EchoModel, range_ppm: tuple[float, float], step_hz: float, linewidth_hz: float, names: Sequence[str]
-) -> Axis:
-    """Return an axis over a range of ppm with the Lorentzian responses of the lines of some metabolites."""
-    low, high = (ppm_to_hz(ppm, model.spectrometer_frequency_hz, model.reference_ppm) for ppm in range_ppm)
-    offset = torch.arange(low, high, step_hz, dtype=torch.float64)
-    response = {}
-    for name in names:
-        frequency_hz = torch.cat([shot.model.transition_hz for shot in model.shots[name]])
-        response[name] = lorentz_response(frequency_hz, offset, linewidth_hz)
-    return Axis(offset_hz=offset, response=response)
+def _given(value: _T | None) -> _T:
+    """Return a value that the losses with a weight need, and that `evaluator` makes for them."""
+    if value is None:
+        raise InputError("This problem was not prepared for that loss. Give the loss a weight in the spec.")
+    return value
 
 
-def _pulse_acquire(model: EchoModel, name: str) -> Tensor:
-    """Return line amplitudes after an ideal +y 90-degree pulse on the thermal state: sum Ix."""
-    return concatenate([pulse_acquire_lines(shot.model) for shot in model.shots[name]]).amplitude
+def _offsets_hz(spec: DesignSpec, spectrometer_frequency_hz: float) -> list[float]:
+    """Return the offsets of metabolites while pulses play: of the field, at every temperature.
+
+    The spectrometer stands on water, and water moves: a warmer sample has its metabolites at higher frequency.
+    """
+    moved_hz = [
+        -WATER_SHIFT_PPM_PER_K * kelvin * 1e-6 * spectrometer_frequency_hz for kelvin in spec.temperature_offsets_k
+    ]
+    return [offset + moved for offset in spec.b0_offsets_hz for moved in moved_hz]

@@ -1,41 +1,51 @@
 """From a pulse and echo times to the lines of every metabolite: the model that a design differentiates."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from seqgen.errors import InputError
+from seqgen.sequence.double_echo import TIME_OF
 from seqgen.simulate.acquire import Lines, concatenate, lines
 from seqgen.simulate.ensemble import Ensemble
-from seqgen.simulate.localise import PreparedShot, play, prepare
-from seqgen.simulate.pathways import principal_echo
+from seqgen.simulate.localise import PreparedPulse, PreparedShot, free_phase, play, prepare
+from seqgen.simulate.pathways import alike_but_for_phases, cycle_phases, cycle_weight, principal_echo
 from seqgen.simulate.propagate import RESULT_J_STEP_S, pulse_propagator
+from seqgen.simulate.slices import pulse_along_axis, slice_axis, slice_gradient
 from seqgen.spin.hamiltonian import GroupModel, molecule_models
 from seqgen.spin.system import Relaxation, SpinSystem
-from seqgen.timeline import Timeline
+from seqgen.timeline import Interval, Timeline
 
 EDIT = "preparation"
-"""`use` of the editing pulse in a timeline."""
+"""`use` of editing pulses in a timeline."""
+_PLAIN_PULSES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EchoModel:
-    """PRESS, plain or with an editing pulse at its first echo top, for several metabolites and an ensemble.
+    """A double echo, plain or with a designed pulse at one or two places, for several metabolites and an ensemble.
 
-    The pulses of the localisation are computed once; editing pulse and echo times are variables.
+    The pulses of the localisation are computed once; the designed pulse and the echo times are variables. Every pulse
+    keeps its part of TE1 and TE2 (`seqgen.sequence.double_echo.TIME_OF`).
     """
 
     shots: Mapping[str, tuple[PreparedShot, ...]]
-    """Prepared shots of every group of every metabolite."""
+    """Prepared shots of every group of every metabolite, from the excitation on."""
+    start: Mapping[str, tuple[Tensor, ...]]
+    """State before the excitation of every group, shape (d, d) or (E, d, d): the thermal state, or what ISIS keeps."""
     relaxation: Mapping[str, Relaxation]
     """T2 of every metabolite counts over TE."""
     members: Ensemble
     """The ensemble."""
-    edit_index: int | None
-    """Index of the editing pulse among the pulses; None: plain PRESS."""
+    time_of: tuple[tuple[float, float], ...]
+    """(part of TE1, part of TE2) at which every pulse, and last the echo, stands after the excitation."""
+    edit_indices: tuple[int, ...]
+    """Indices of the designed pulse among the pulses; empty: a plain double echo."""
+    needs_waveform: bool
+    """Whether the template's own pulses there are stand-ins; the excitation of a plain template is none."""
     te1_s: float
     """First echo time of the template, s."""
     te2_s: float
@@ -45,7 +55,7 @@ class EchoModel:
     spectrometer_frequency_hz: float
     """Spectrometer frequency, Hz."""
     j_step_s: float
-    """J step of the editing pulse, s."""
+    """J step of the designed pulse, s."""
 
     def molecule_lines(
         self, name: str, b1_hz: Tensor | None, dwell_s: float, carrier_hz: float, te1_s: Tensor, te2_s: Tensor
@@ -54,31 +64,33 @@ class EchoModel:
 
         Args:
             name: Metabolite.
-            b1_hz: Editing pulse in its carrier frame, Hz, complex, shape (T,); None for plain PRESS.
+            b1_hz: Designed pulse in its carrier frame, Hz, complex, shape (T,), the same at all of its places; None for
+                a plain double echo, with the excitation of the template.
             dwell_s: Its dwell, s.
             carrier_hz: Its carrier minus the spectrometer frequency, Hz; the phase is zero at the pulse's centre.
             te1_s: First echo time, s.
             te2_s: Second echo time, s.
+
+        Raises:
+            InputError: If the model has editing pulses, but there is no waveform, or the other way round.
         """
+        if b1_hz is None and self.needs_waveform:
+            raise InputError("This model has an editing pulse: give its waveform b1_hz.")
+        if b1_hz is not None and not self.edit_indices:
+            raise InputError("This model has no place for an editing pulse: give None for b1_hz.")
         parts = []
-        for shot in self.shots[name]:
-            shift_1, shift_2 = 0.5 * (te1_s - self.te1_s), 0.5 * (te2_s - self.te2_s)
-            delays: list[float | Tensor]
-            if self.edit_index is None:
-                delays = [
-                    shot.delays_s[0] + shift_1,
-                    shot.delays_s[1] + shift_1 + shift_2,
-                    shot.delays_s[2] + shift_2,
-                ]
-                rho = play(shot, delays_s=delays)
-            else:
-                if b1_hz is None:
-                    raise InputError("This model has an editing pulse at the echo top: give its waveform b1_hz.")
-                shifts = (shift_1, shift_1, shift_2, shift_2)
-                delays = [delay + shift for delay, shift in zip(shot.delays_s, shifts, strict=True)]
+        for shot, start in zip(self.shots[name], self.start[name], strict=True):
+            longer_1, longer_2 = te1_s - self.te1_s, te2_s - self.te2_s
+            delays: list[float | Tensor] = [
+                delay + (later[0] - here[0]) * longer_1 + (later[1] - here[1]) * longer_2
+                for delay, here, later in zip(shot.delays_s, self.time_of, self.time_of[1:], strict=False)
+            ]
+            replaced = None
+            if b1_hz is not None:
                 u = edit_propagator(shot.model, self.members, b1_hz, dwell_s, carrier_hz, self.j_step_s)
-                rho = play(shot, replaced={self.edit_index: u}, delays_s=delays)
-            parts.append(lines(rho, shot.model))
+                replaced = dict.fromkeys(self.edit_indices, u)
+            started = replace(shot, model=replace(shot.model, initial_state=start))
+            parts.append(lines(play(started, replaced=replaced, delays_s=delays), shot.model))
         whole = concatenate(parts)
         decay = torch.exp(-(te1_s + te2_s) / self.relaxation[name].t2_s)
         return Lines(amplitude=whole.amplitude * decay, frequency_hz=whole.frequency_hz)
@@ -109,56 +121,142 @@ def echo_model(
     relaxation: Mapping[str, Relaxation],
     members: Ensemble,
     *,
+    places: Collection[str] = ("echo_top",),
     spectrometer_frequency_hz: float,
     reference_ppm: float,
     positions_per_slice: int,
     j_step_s: float = RESULT_J_STEP_S,
 ) -> EchoModel:
-    """Prepare a PRESS timeline, plain or with a stand-in editing pulse, for design.
+    """Prepare a double echo, plain or with a stand-in for the designed pulse, for design.
+
+    Where inversions precede the excitation (ISIS), what the steps keep of them is the state before the excitation.
 
     Args:
         template: The shots of one phase cycle without water suppression.
         systems: Metabolites by name.
         relaxation: Their relaxation times.
         members: Ensemble.
+        places: Where the designed pulse stands, names of `seqgen.sequence.double_echo.TIME_OF`. A template without
+            editing pulses is plain.
         spectrometer_frequency_hz: Spectrometer frequency, Hz.
         reference_ppm: Chemical shift at that frequency (water), ppm.
         positions_per_slice: See `prepare`.
-        j_step_s: J step of the editing pulse; the others, computed once, have that of results.
+        j_step_s: J step of the designed pulse; the others, computed once, have that of results.
 
     Raises:
-        InputError: If the timeline is not a PRESS of three pulses, or four with the editing pulse third.
+        InputError: If the timeline is not an excitation and two refocusing pulses, alone or with editing pulses at
+            `places`, or does not excite everything although the designed pulse is to excite.
     """
-    pulses = template[0].pulses()
-    uses = [interval.use for _, interval in pulses]
-    if uses not in (["excitation", "refocusing", "refocusing"], ["excitation", "refocusing", EDIT, "refocusing"]):
-        raise InputError(
-            "A design at the echo top needs a PRESS shot (excitation, refocusing, [editing], refocusing), but "
-            f"timeline {template[0].name!r} plays {', '.join(str(use) for use in uses)}. Switch water suppression off "
-            "for the template."
-        )
-    times = [time for time, _ in pulses]
-    refocusing = [time for time, interval in pulses if interval.use == "refocusing"]
-    te1_s = 2 * (refocusing[0] - times[0])
-    shots: dict[str, tuple[PreparedShot, ...]] = {}
+    groups = alike_but_for_phases(template)
+    shots = [_from_excitation(shot) for shot in min(groups, key=lambda group: _energy_hz2_s(group[0]))]
+    names = _pulse_names(template[0], shots[0], places)
+    times = [time for time, _ in shots[0].pulses()]
+    te1_s = 2 * (times[names.index("first")] - times[0])
+    prepared: dict[str, tuple[PreparedShot, ...]] = {}
+    start: dict[str, tuple[Tensor, ...]] = {}
     for name, system in systems.items():
-        shots[name] = tuple(
-            prepare(
-                template,
-                model,
-                members,
-                positions_per_slice=positions_per_slice,
-            )
-            for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm)
+        models = molecule_models(system, spectrometer_frequency_hz, reference_ppm)
+        prepared[name] = tuple(
+            prepare(shots, model, members, positions_per_slice=positions_per_slice) for model in models
+        )
+        start[name] = tuple(
+            model.initial_state
+            if len(groups) == 1
+            else _kept_by_isis(groups, shots, model, members, positions_per_slice)
+            for model in models
         )
     return EchoModel(
-        shots=shots,
+        shots=prepared,
+        start=start,
         relaxation=relaxation,
         members=members,
-        edit_index=uses.index(EDIT) if EDIT in uses else None,
+        time_of=tuple(TIME_OF[name] for name in (*names, "echo")),
+        edit_indices=tuple(k for k, name in enumerate(names) if name in places),
+        needs_waveform=len(names) > _PLAIN_PULSES,
         te1_s=te1_s,
-        te2_s=principal_echo(template).te_s - te1_s,
+        te2_s=principal_echo(shots).te_s - te1_s,
         reference_ppm=reference_ppm,
         spectrometer_frequency_hz=spectrometer_frequency_hz,
         j_step_s=j_step_s,
     )
+
+
+def _pulse_names(whole: Timeline, shot: Timeline, places: Collection[str]) -> list[str]:
+    """Return the names of the pulses of a shot from its excitation on; refuse what is no double echo."""
+    plain = {"excitation": "excitation", "first": "refocusing", "second": "refocusing"}
+    used = plain | {place: EDIT for place in places if place not in plain}
+    before = [interval.use for _, interval in whole.pulses()][: -len(shot.pulses())]
+    found = [interval.use for _, interval in shot.pulses()]
+    for use_of in (used, plain):
+        names = [name for name in TIME_OF if name in use_of]
+        if found == [use_of[name] for name in names] and before in ([], ["inversion"]):
+            break
+    else:
+        raise InputError(
+            f"A design at {' and '.join(places)} needs a PRESS shot (excitation, two refocusing pulses, editing pulses "
+            f"there or none), but timeline {whole.name!r} plays "
+            f"{', '.join(str(interval.use) for _, interval in whole.pulses())}. Switch water suppression off for the "
+            "template, and choose the sequence for the place."
+        )
+    if "excitation" in places and slice_gradient(shot.pulses()[0][1]) is not None:
+        raise InputError(
+            f"A designed excitation needs a sequence that excites everything, but timeline {whole.name!r} selects a "
+            "slice with it. Use isis_press."
+        )
+    return names
+
+
+def _from_excitation(shot: Timeline) -> Timeline:
+    """Return a shot without the pulses before its excitation and what lies between."""
+    uses = [interval.use for interval in shot.intervals]
+    if "excitation" not in uses or not any(uses[: uses.index("excitation")]):
+        return shot
+    return replace(shot, intervals=shot.intervals[uses.index("excitation") :])
+
+
+def _kept_by_isis(
+    groups: Sequence[Sequence[Timeline]],
+    kept: Sequence[Timeline],
+    model: GroupModel,
+    members: Ensemble,
+    positions_per_slice: int,
+) -> Tensor:
+    """Return the state before the excitation that a cycle with and without inversion adds up, shape (E, d, d).
+
+    The rest of a shot does not select along the axis of the inversion, so it acts on the mean over its positions, which
+    are those of the shots that play it in full. The spoiler after it leaves order 0.
+
+    Args:
+        groups: The shots with each inversion.
+        kept: The shots, from the excitation on, that the rest is simulated with.
+        model: The spin group.
+        members: Ensemble.
+        positions_per_slice: See `prepare`.
+    """
+    echo = principal_echo(kept).pathway
+    fullest = max((group[0] for group in groups), key=_energy_hz2_s).pulses()[0][1]
+    axis = slice_axis(model, [fullest], members=members, positions_per_slice=positions_per_slice)
+    total = torch.zeros_like(model.initial_state).expand(members.size, -1, -1)
+    for group in groups:
+        (start_s, inversion), (excited_s, _) = _starts(group[0])[:2]
+        pulse = PreparedPulse(
+            propagator=pulse_along_axis(model, inversion, members, axis, RESULT_J_STEP_S), position_weight=axis.weight
+        )
+        after = pulse.apply(model.initial_state.expand(members.size, -1, -1)) * (model.order == 0)
+        free_s = excited_s - start_s - inversion.duration_s
+        # The same steps with another receiver phase: their weight against the shots that the rest is simulated with.
+        phases = cycle_phases([kept[0], *(_from_excitation(shot) for shot in group)])[1:]
+        weight = cycle_weight(echo.orders, phases) / echo.cycle_weight
+        total = total + weight * len(group) * after * free_phase(model, members, free_s)
+    return total / sum(len(group) for group in groups)
+
+
+def _starts(shot: Timeline) -> list[tuple[float, Interval]]:
+    """Return the pulses of a shot with the times at which they begin, s."""
+    pairs = zip(shot.start_s, shot.intervals, strict=True)
+    return [(start_s, interval) for start_s, interval in pairs if interval.use is not None]
+
+
+def _energy_hz2_s(shot: Timeline) -> float:
+    """Return the integral of |b1|^2 over all pulses of a shot."""
+    return sum(float((pulse.b1_hz.abs() ** 2).sum()) * pulse.dwell_s for _, pulse in shot.pulses())

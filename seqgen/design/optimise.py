@@ -1,24 +1,22 @@
-"""The optimiser: random starts, exact gradients, L-BFGS-B from SciPy, and the TE-optimised PRESS to beat."""
+"""The optimiser of the editing pulse, with exact gradients, and the TE-optimised PRESS to beat."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from seqgen.design.evaluate import Evaluator, Metrics
-from seqgen.design.problem import DesignSpec
-from seqgen.errors import InputError
+from seqgen.design.checkpoint import Checkpoint
+from seqgen.design.descent import Evaluation, Objective, Search, Settings, search
+from seqgen.design.echo_times import TE_MAX_S, TE_SCALE_S, EchoTimeLimits
+from seqgen.design.evaluate import Evaluator, LossNotFinite, Metrics
+from seqgen.design.landscape import Landscape, landscape
+from seqgen.design.starts import start_points
 from seqgen.provenance import Progress
 from seqgen.pulse.parameterise import SplineWaveform, spline_waveform
 from seqgen.pulse.waveform import RFPulse
-
-TE_MAX_S = 0.12
-"""Longest echo time that is searched, for each of the two, s."""
-START_SD = 0.35
-"""Standard deviation of the random spline coefficients at the start, in units of the amplitude limit."""
-_TE_SCALE_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,9 +44,15 @@ class DesignResult:
     metrics: Metrics
     """What the optimiser's own model says of it."""
     history: tuple[tuple[float, ...], ...]
-    """Loss after every iteration: one tuple per start, then the final descent."""
+    """Loss after every iteration: one tuple per start, then the last descent (see `Search`)."""
     status: str
-    """"converged", or that the iterations ran out."""
+    """"converged", or why it stopped."""
+    landscape: Landscape | None = None
+    """Where the starts ended; None if none did."""
+    interrupted: bool = False
+    """True: Ctrl-C ended the search."""
+    failure: str = ""
+    """What was not finite and ended the search, else empty."""
 
 
 def optimise_pulse(
@@ -58,11 +62,15 @@ def optimise_pulse(
     te_min_s: tuple[float, float],
     te_raster_s: float,
     seed: int,
+    te2_sides: tuple[tuple[float, float], ...] | None = None,
+    start_pulses: Mapping[str, RFPulse] | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> DesignResult:
-    """Optimise the editing pulse, and the echo times where the spec asks for it, from several random starts.
+    """Optimise the editing pulse, and the echo times where the spec asks for it, from several starts.
 
-    Every start descends for a quarter of the iterations; the best of them goes on for all of them.
+    Every start descends for a quarter of the iterations; the best of them goes on for all of them (see `search`, also
+    for Ctrl-C, for a loss that is not finite, and for checkpoints).
 
     Args:
         problem: From `evaluator`, on a template with editing pulse.
@@ -70,14 +78,20 @@ def optimise_pulse(
         te_min_s: Shortest (TE1, TE2) of the sequence, s.
         te_raster_s: Raster of each echo time, s.
         seed: Seed of the random starts.
+        te2_sides: Where the shortest TE2 depends on TE1, its limits TE2 >= offset + slope TE1 (`EchoTimeLimits`);
+            default te_min_s[1] for every TE1.
+        start_pulses: The pulse of each file that the spec names as a start.
+        checkpoint: Keeps what is done; one that was read from a file is gone on from.
         progress: Called after each iteration.
 
     Raises:
-        InputError: If the spec's echo times lie below the minimum, or above `TE_MAX_S` where they are to be moved.
+        InputError: If the spec's echo times lie below the minimum, or above `TE_MAX_S` where they are to be moved; if
+            the loss is not finite at the first point; if the checkpoint is of another search.
     """
     spec = problem.spec
-    start_te = np.array([spec.te1_s, spec.te2_s])
-    _require_echo_times(spec, te_min_s)
+    sides = ((te_min_s[1], 0.0),) if te2_sides is None else te2_sides
+    limits = EchoTimeLimits(te1_min_s=te_min_s[0], te2_sides=sides, raster_s=te_raster_s)
+    limits.require_start(spec)
     shape = spline_waveform(
         duration_s=spec.duration_s,
         dwell_s=spec.rf_dwell_s,
@@ -85,126 +99,76 @@ def optimise_pulse(
         b1_max_hz=min(spec.b1_max_hz, b1_max_hz),
         energy_max_hz2_s=spec.energy_max_hz2_s,
     )
-    generator = torch.Generator().manual_seed(seed)
-    screening = max(1, spec.iterations // 4) if spec.starts > 1 else 0
-    total = spec.starts * screening + spec.iterations
-    done = 0
-
-    def report(iteration: int) -> None:
-        if progress is not None:
-            progress(min(done + iteration, total), total)
-
-    runs = []
-    for _ in range(spec.starts):
-        theta = START_SD * torch.randn(shape.n_parameters, generator=generator, dtype=torch.float64)
-        x0 = np.concatenate([theta.numpy(), start_te / _TE_SCALE_S])
-        if screening:
-            runs.append(_descend(problem, shape, x0, te_min_s, screening, report))
-            done += screening
-        else:
-            runs.append(_Run(loss=float("nan"), x=x0, history=(), status="not started"))
-    best = min(runs, key=lambda run: run.loss) if screening else runs[0]
-    final = _descend(problem, shape, best.x, te_min_s, spec.iterations, report)
-    if progress is not None:
-        progress(total, total)
-    return _finished(problem, shape, runs, final, te_min_s=te_min_s, te_raster_s=te_raster_s)
-
-
-def _require_echo_times(spec: DesignSpec, te_min_s: tuple[float, float]) -> None:
-    """Refuse echo times at which the descent cannot start."""
-    for name, te_s, least_s in zip(("te1", "te2"), (spec.te1_s, spec.te2_s), te_min_s, strict=True):
-        if te_s < least_s - 1e-9:
-            raise InputError(
-                f"design: {name} must be at least {least_s * 1e3:.6g} ms (minimum of the sequence with a pulse of "
-                f"{spec.duration_s * 1e3:g} ms at the echo top), but is {te_s * 1e3:.6g} ms. Raise it or shorten the "
-                "pulse."
-            )
-        if spec.optimise_timing and te_s > TE_MAX_S:
-            raise InputError(
-                f"design: {name} must be at most {TE_MAX_S * 1e3:g} ms where the optimiser moves the echo times, but "
-                f"is {te_s * 1e3:.6g} ms. Lower it, or set optimise_timing to false."
-            )
-
-
-def _finished(
-    problem: Evaluator,
-    shape: SplineWaveform,
-    runs: Sequence["_Run"],
-    final: "_Run",
-    *,
-    te_min_s: tuple[float, float],
-    te_raster_s: float,
-) -> DesignResult:
-    """Return the last descent with its pulse and echo times rounded, and what they reach as rounded."""
-    spec = problem.spec
-    te = final.x[-2:] * _TE_SCALE_S
-    te1_s, te2_s = (
-        max(round(round(t / te_raster_s) * te_raster_s, 9), least) for t, least in zip(te, te_min_s, strict=True)
+    points = start_points(spec, shape, seed=seed, pulses=start_pulses or {}, carrier_hz=problem.carrier_hz)
+    te0 = limits.variables(spec.te1_s, spec.te2_s)
+    free = [(-np.inf, np.inf)] * shape.n_parameters
+    te_bounds = limits.bounds if spec.optimise_timing else [(x, x) for x in te0]
+    found = search(
+        _objective(problem, shape, limits),
+        [(name, np.concatenate([theta, te0])) for name, theta in points],
+        bounds=np.array([*free, *te_bounds]).T,
+        settings=Settings(
+            iterations=spec.iterations,
+            optimiser=spec.optimiser,
+            learning_rate=spec.learning_rate,
+            stop_improvement=spec.stop_improvement,
+            stop_iterations=spec.stop_iterations,
+            restarts=spec.restarts,
+            starts_full=spec.starts_full,
+        ),
+        checkpoint=checkpoint,
+        progress=progress,
     )
-    waveform = shape.waveform_hz(torch.as_tensor(final.x[:-2])).detach()
+    return _finished(problem, shape, found, limits)
+
+
+def _objective(problem: Evaluator, shape: SplineWaveform, limits: EchoTimeLimits) -> Objective:
+    """Return the loss as a function of the spline coefficients, then the two variables of the echo times."""
+
+    def evaluation(x: np.ndarray) -> Evaluation:
+        variables = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+        try:
+            loss, metrics = problem.loss_and_metrics(shape.waveform_hz(variables[:-2]), *limits.seconds(variables[-2:]))
+        except LossNotFinite as error:
+            # The descent stops there, and keeps what it had.
+            return Evaluation(loss=math.nan, gradient=np.full(x.shape, math.nan), terms={error.term: math.nan})
+        (gradient,) = torch.autograd.grad(loss, variables)
+        return Evaluation(loss=float(loss.detach()), gradient=gradient.numpy(), terms=metrics.terms)
+
+    return evaluation
+
+
+def _finished(problem: Evaluator, shape: SplineWaveform, found: Search, limits: EchoTimeLimits) -> DesignResult:
+    """Return the best point with its pulse and echo times rounded, and what they reach as rounded."""
+    te1_s, te2_s = limits.on_raster(*(float(te_s) for te_s in limits.seconds(torch.as_tensor(found.x[-2:]))))
+    waveform = shape.waveform_hz(torch.tensor(found.x[:-2])).detach()
     # A ten-thousandth of a hertz: far below what a file keeps, and the last digit that anything prints.
     waveform = torch.view_as_complex(torch.round(torch.view_as_real(waveform), decimals=4))
     with torch.no_grad():
         _, metrics = problem.loss_and_metrics(waveform, *(torch.tensor(t, dtype=torch.float64) for t in (te1_s, te2_s)))
     return DesignResult(
-        pulse=RFPulse(b1_hz=waveform, dwell_s=spec.rf_dwell_s, carrier_offset_hz=problem.carrier_hz, name="edit"),
+        pulse=RFPulse(b1_hz=waveform, dwell_s=shape.dwell_s, carrier_offset_hz=problem.carrier_hz, name="edit"),
         te1_s=te1_s,
         te2_s=te2_s,
         metrics=metrics,
-        history=(*(run.history for run in runs if run.history), final.history),
-        status=final.status,
+        history=found.history,
+        status=found.status,
+        landscape=_landscape(shape, found),
+        interrupted=found.interrupted,
+        failure=found.failure,
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Run:
-    """One descent."""
-
-    loss: float
-    x: np.ndarray
-    history: tuple[float, ...]
-    status: str
-
-
-def _descend(
-    problem: Evaluator,
-    shape: SplineWaveform,
-    x0: np.ndarray,
-    te_min_s: tuple[float, float],
-    iterations: int,
-    report: Callable[[int], None],
-) -> _Run:
-    """Descend from x0 (spline coefficients, then both echo times in units of 10 ms)."""
-    history: list[float] = []
-    last = {"loss": float("nan")}
-
-    def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        variables = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        te_s = variables[-2:] * _TE_SCALE_S
-        loss, _ = problem.loss_and_metrics(shape.waveform_hz(variables[:-2]), te_s[0], te_s[1])
-        (gradient,) = torch.autograd.grad(loss, variables)
-        last["loss"] = float(loss.detach())
-        return last["loss"], gradient.numpy()
-
-    def after_iteration(_: np.ndarray) -> None:
-        history.append(last["loss"])
-        report(len(history))
-
-    te_bounds = [
-        (least / _TE_SCALE_S, TE_MAX_S / _TE_SCALE_S) if problem.spec.optimise_timing else (x, x)
-        for least, x in zip(te_min_s, x0[-2:], strict=True)
-    ]
-    result = minimize(
-        value_and_gradient,
-        x0,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(None, None)] * (len(x0) - 2) + te_bounds,
-        callback=after_iteration,
-        options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20},
+def _landscape(shape: SplineWaveform, found: Search) -> Landscape | None:
+    """Return where the starts ended."""
+    if not found.starts:
+        return None
+    return landscape(
+        [run.name for run in found.starts],
+        [run.loss for run in found.starts],
+        [len(run.history) for run in found.starts],
+        [shape.waveform_hz(torch.tensor(run.x[:-2])) for run in found.starts],
     )
-    status = "converged" if result.success else f"stopped after {result.nit} iterations, not converged"
-    return _Run(loss=float(result.fun), x=np.asarray(result.x), history=tuple(history), status=status)
 
 
 def optimise_timing(
@@ -249,17 +213,17 @@ def _descend_timing(problem: Evaluator, te_s: np.ndarray, te_min_s: tuple[float,
     """Return (loss, echo times) of one descent from a grid point."""
 
     def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        variables = torch.tensor(x * _TE_SCALE_S, dtype=torch.float64, requires_grad=True)
+        variables = torch.tensor(x * TE_SCALE_S, dtype=torch.float64, requires_grad=True)
         loss, _ = problem.loss_and_metrics(None, variables[0], variables[1])
         (gradient,) = torch.autograd.grad(loss, variables)
-        return float(loss.detach()), gradient.numpy() * _TE_SCALE_S
+        return float(loss.detach()), gradient.numpy() * TE_SCALE_S
 
     result = minimize(
         value_and_gradient,
-        te_s / _TE_SCALE_S,
+        te_s / TE_SCALE_S,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(least / _TE_SCALE_S, TE_MAX_S / _TE_SCALE_S) for least in te_min_s],
+        bounds=[(least / TE_SCALE_S, TE_MAX_S / TE_SCALE_S) for least in te_min_s],
         options={"maxiter": 30},
     )
-    return float(result.fun), np.asarray(result.x) * _TE_SCALE_S
+    return float(result.fun), np.asarray(result.x) * TE_SCALE_S

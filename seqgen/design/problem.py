@@ -7,16 +7,27 @@ from typing import Literal
 
 from seqgen.errors import InputError
 
-LOSSES = ("window", "crlb")
+LOSSES = ("window", "spectrum", "state", "crlb", "correlation", "suppression")
 """Names of the losses that can be weighted together (design/objective.py has their equations)."""
+
+STARTS = ("random", "hard", "gaussian", "sinc", "slr", "ninety")
+"""Names of the starts (design/starts.py); a start may also be a file."""
+START_FILES = (".json", ".npz", ".csv")
+"""Ends of the names of files with a start: a design, arrays, a table."""
+
+AGGREGATES = ("mean", "soft_worst", "worst")
+"""How a loss of every member of the ensemble becomes one number."""
+SPECTRUM_MODES = ("complex", "magnitude")
+"""How the loss "spectrum" compares spectra."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DesignSpec:
     """What the editing pulse is to do, and within which limits."""
 
-    place: Literal["echo_top"] = "echo_top"
-    """Where the pulse sits in PRESS: `echo_top` centres it on the first spin echo."""
+    place: Literal["excitation", "echo_top", "te1", "te2", "te1_te2"] = "echo_top"
+    """Where the pulse sits: `echo_top` is centred on the first spin echo of PRESS; `te1` and `te2` are TE/4 before and
+    after its second refocusing pulse, `te1_te2` plays one waveform at both; `excitation` replaces the excitation."""
     target: str
     """Metabolite whose signal the window keeps, for example "Glu"."""
     interferers: tuple[str, ...]
@@ -36,25 +47,70 @@ class DesignSpec:
     rf_dwell_s: float = 2e-5
     """The waveform is constant over this time, s, a multiple of the scanner's RF raster."""
     loss: Mapping[str, float] = field(default_factory=lambda: {"window": 1.0})
-    """Weights of the losses "window" and "crlb"."""
+    """Weights of the losses: window, spectrum, state, crlb, correlation, suppression."""
+    aggregate: Literal["mean", "soft_worst", "worst"] = "mean"
+    """What each loss is over the ensemble: its mean, a soft worst case, or its worst case."""
+    aggregate_sharpness: float = 10.0
+    """Sharpness k of the soft worst case, ln(mean of exp(k L)) / k."""
+    spectrum_lines: tuple[tuple[float, float], ...] = ()
+    """Wanted spectrum of the target in the loss "spectrum": (shift in ppm, amplitude in protons) of its lines; left
+    out, that of a perfect pulse-acquire."""
+    spectrum_mode: Literal["complex", "magnitude"] = "complex"
+    """Whether the loss "spectrum" compares complex spectra (at the best receiver phase) or magnitudes."""
+    state: str = ""
+    """Product operator of the loss "state", for example "I4x + I5x", spins numbered as in the table of the target."""
+    state_group: str = ""
+    """Spin group of the target that `state` speaks of; may be left out where it has only one."""
+    suppressed: tuple[str, ...] = ()
+    """Metabolites that the loss "suppression" takes out of the range 1.8 to 4.1 ppm."""
+    equal_scan_time: bool = False
+    """Count T1 and TR in the loss "crlb": bounds at equal scan time instead of per shot without saturation."""
     b0_offsets_hz: tuple[float, ...] = (0.0,)
     """Field offsets of the ensemble over which the loss is averaged, Hz."""
     b1_scales: tuple[float, ...] = (1.0,)
     """Relative B1 of the ensemble over which the loss is averaged."""
+    linewidth_offsets_hz: tuple[float, ...] = (0.0,)
+    """What the members of the ensemble add to `linewidth_hz`, Hz."""
+    temperature_offsets_k: tuple[float, ...] = (0.0,)
+    """Temperatures of the ensemble minus that of the sample, K: water, on which the spectrometer stands, moves."""
     linewidth_hz: float = 5.0
     """Lorentzian full width at half maximum of the spectra in the loss, Hz."""
     signal_price: float = 0.02
     """What lost signal costs against contamination in the window loss (its eta)."""
+    start: str | tuple[str, ...] = "random"
+    """Where the optimiser begins: names of `STARTS`, or files with a waveform (.json, .npz, .csv); one or several."""
     starts: int = 2
-    """Number of random starts; the best result is kept."""
+    """Number of random starts, where `start` names them; the best result is kept."""
+    starts_full: bool = False
+    """Every start takes all iterations; else each takes a quarter of them, and the best goes on."""
     iterations: int = 100
     """Most iterations of the optimiser in each start."""
+    optimiser: Literal["lbfgsb", "adam"] = "lbfgsb"
+    """L-BFGS-B (SciPy), or Adam (torch) whose steps shrink to zero as a cosine over the iterations."""
+    learning_rate: float = 0.03
+    """First step of Adam, in units of the spline coefficients (1: about the amplitude limit) and of 10 ms."""
+    restarts: int = 0
+    """How often the last descent begins anew where it ended: without memory, and with the full learning rate."""
+    stop_improvement: float = 0.0
+    """Stop early where `stop_iterations` iterations gain less than this times max(1, |loss|); 0: never."""
+    stop_iterations: int = 20
+    """See `stop_improvement`."""
     te1_s: float
     """First echo time of PRESS (starting value where timings are optimised), s."""
     te2_s: float
     """Second echo time of PRESS (starting value where timings are optimised), s."""
     optimise_timing: bool = True
     """Let the optimiser move te1_s and te2_s as well."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every place at which the waveform is played, one or two of the sequence's `editing_places`."""
+        return ("te1", "te2") if self.place == "te1_te2" else (self.place,)
+
+    @property
+    def start_names(self) -> tuple[str, ...]:
+        """The starts as a tuple."""
+        return (self.start,) if isinstance(self.start, str) else self.start
 
     def __post_init__(self) -> None:
         for name in ("signal_price", "te1_s", "te2_s"):
@@ -82,12 +138,64 @@ class DesignSpec:
         for name in ("duration_s", "b1_max_hz", "energy_max_hz2_s", "knot_spacing_s", "rf_dwell_s", "linewidth_hz"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, but is {getattr(self, name)}.")
+        self._require_terms()
         if self.starts < 1 or self.iterations < 1:
             raise InputError(f"starts and iterations must be at least 1, but are {self.starts} and {self.iterations}.")
+        self._require_descent()
         if not self.b0_offsets_hz or not self.b1_scales or min(self.b1_scales) <= 0:
             raise InputError("b0_offsets_hz and b1_scales must each name at least one value, b1_scales positive ones.")
         if self.duration_s < 4 * self.knot_spacing_s:
             raise InputError(
                 f"duration_s {self.duration_s} holds fewer than four spline knots of {self.knot_spacing_s} s. "
                 "Lengthen the pulse or shorten knot_spacing_s."
+            )
+
+    def _require_terms(self) -> None:
+        """Refuse losses that lack what they need, and an ensemble that is none."""
+        for name, known in (("aggregate", AGGREGATES), ("spectrum_mode", SPECTRUM_MODES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, but is {getattr(self, name)!r}.")
+        if self.loss.get("state", 0.0) > 0 and not self.state.strip():
+            raise InputError("The loss state needs a product operator in state, for example 'I4x + I5x'. Add it.")
+        if self.loss.get("suppression", 0.0) > 0 and not self.suppressed:
+            raise InputError("The loss suppression needs names in suppressed, for example [NAA]. Add them.")
+        if self.target in self.suppressed:
+            raise InputError(f"suppressed must not name the target {self.target}. Leave it out.")
+        if not 0 < self.aggregate_sharpness < math.inf:
+            raise InputError(f"aggregate_sharpness must be positive and finite, but is {self.aggregate_sharpness}.")
+        offsets = self.linewidth_offsets_hz
+        if not offsets or not all(math.isfinite(x) and self.linewidth_hz + x > 0 for x in offsets):
+            raise InputError(
+                "linewidth_offsets_hz must name at least one finite value, each leaving linewidth_hz a positive width, "
+                f"but is {list(offsets)}."
+            )
+        if not self.temperature_offsets_k or not all(map(math.isfinite, self.temperature_offsets_k)):
+            raise InputError(
+                f"temperature_offsets_k must name at least one finite value, but is {list(self.temperature_offsets_k)}."
+            )
+        sizes = [value for line in self.spectrum_lines for value in line]
+        if not all(map(math.isfinite, sizes)) or (
+            self.spectrum_lines and not any(size for _, size in self.spectrum_lines)
+        ):
+            raise InputError(
+                f"spectrum_lines must be finite with an amplitude other than zero, but is {list(self.spectrum_lines)}."
+            )
+
+    def _require_descent(self) -> None:
+        """Refuse starts that do not exist and descents that go nowhere."""
+        names = self.start_names
+        wrong = [name for name in names if name not in STARTS and not name.lower().endswith(START_FILES)]
+        if wrong or not names or len(set(names)) < len(names):
+            raise InputError(
+                f"start must name each start once, out of {', '.join(STARTS)} or files that end in "
+                f"{', '.join(START_FILES)}, but is {list(names)}."
+            )
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise InputError(f"learning_rate must be positive and finite, but is {self.learning_rate}.")
+        if not 0 <= self.stop_improvement < math.inf:
+            raise InputError(f"stop_improvement must be finite and not negative, but is {self.stop_improvement}.")
+        if self.restarts < 0 or self.stop_iterations < 1:
+            raise InputError(
+                f"restarts must be at least 0 and stop_iterations at least 1, but are {self.restarts} and "
+                f"{self.stop_iterations}."
             )

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import torch
 
+from seqgen import library
 from seqgen.design.artefact import Design, save_design
+from seqgen.design.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from seqgen.design.echo_times import EchoTimeLimits, echo_time_limits
 from seqgen.design.evaluate import Evaluator, evaluator
-from seqgen.design.optimise import optimise_pulse, optimise_timing
+from seqgen.design.optimise import DesignResult, optimise_pulse, optimise_timing
+from seqgen.errors import InputError
+from seqgen.pipeline.starts import start_files, start_pulses
 from seqgen.pipeline.study import Reporter, Study
-from seqgen.provenance import Provenance
+from seqgen.provenance import Provenance, source
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.played import built_shots
@@ -30,16 +35,48 @@ _BARE = {
 """Parameters of a sequence whose shots hold the pulses of the echo alone."""
 
 
-def make_design(study: Study, path: Path, reporter: Reporter) -> Design:
+class DesignInterrupted(KeyboardInterrupt):
+    """Ctrl-C during the search, after `design`, the best so far, was written."""
+
+    def __init__(self, design: Design) -> None:
+        super().__init__(design.status)
+        self.design = design
+
+
+def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = False) -> Design:
     """Optimise plain PRESS and the editing pulse for the protocol's loss, and write the design file.
 
     The numbers in the file are those of the waveform on the RF raster with finer steps and more positions than the
     optimiser used. One thread computes: how sums are split between threads changes their last digit, and an
     optimisation carries that into the first.
+
+    Every few seconds the search is written to NAME.checkpoint.npz beside NAME.json; it is removed at the end.
+
+    Args:
+        study: The protocol.
+        path: The design file.
+        reporter: Tells the user.
+        resume: Go on from the checkpoint beside `path`.
+
+    Raises:
+        InputError: If a loss is not finite (the best pulse before it is written), or there is no checkpoint of this
+            protocol to resume from.
+        DesignInterrupted: After Ctrl-C; the best pulse so far is written, and the checkpoint stays.
     """
+    identity: dict[str, str | int] = {"protocol": study.source.sha256, "seed": study.protocol.seed}
+    at = checkpoint_path(path)
+    checkpoint = load_checkpoint(at, identity) if resume else Checkpoint(at, identity)
     with _one_thread():
-        design = _designed(study, reporter)
+        design, result = _designed(study, reporter, checkpoint)
     save_design(design, path)
+    if result.interrupted:
+        raise DesignInterrupted(design)
+    checkpoint.remove()
+    if result.failure:
+        raise InputError(
+            f"The design {result.status}. {path} holds the best pulse before that. Change the loss, its ensemble or "
+            "the start."
+        )
     return design
 
 
@@ -54,8 +91,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _designed(study: Study, reporter: Reporter) -> Design:
-    """Return the finished design of a protocol."""
+def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple[Design, DesignResult]:
+    """Return the finished design of a protocol, and how its search ended."""
     protocol = study.protocol
     spec = protocol.design
     stand_in = RFPulse(
@@ -64,32 +101,45 @@ def _designed(study: Study, reporter: Reporter) -> Design:
         name="edit",
     )
     raster_s = 2 * protocol.scanner.block_raster_s
+    plain_minimum = _minimum_te_s(study, None)
+    limits = _limits(study, stand_in, plain_minimum)
+    limits.require_start(spec)
+    starts = start_pulses(study)
     reporter.say(f"Best plain PRESS for the loss {dict(spec.loss)} ...")
-    plain, plain_minimum = _problem(study, None, None)
+    plain = _problem(study, None, (max(spec.te1_s, plain_minimum[0]), max(spec.te2_s, plain_minimum[1])))
+    if plain.model.needs_waveform:
+        raise InputError(
+            f"Sequence {protocol.sequence.name} edits without a design too, so there is no plain PRESS to beat. Design "
+            f"for `press` with place: {spec.place}."
+        )
     press = optimise_timing(
         plain, te_min_s=plain_minimum, te_raster_s=raster_s, progress=reporter.progress("TE-optimised PRESS")
     )
-    reporter.say(f"Editing pulse of {spec.duration_s * 1e3:g} ms at the echo top ...")
-    edited, edited_minimum = _problem(study, stand_in, None)
+    reporter.say(f"Editing pulse of {spec.duration_s * 1e3:g} ms at {' and '.join(spec.places)} ...")
+    edited = _problem(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     result = optimise_pulse(
         edited,
         b1_max_hz=protocol.scanner.b1_max_hz,
-        te_min_s=edited_minimum,
-        te_raster_s=raster_s,
+        te_min_s=(limits.te1_min_s, limits.te2_min_s(limits.te1_min_s)),
+        te2_sides=limits.te2_sides,
+        te_raster_s=limits.raster_s,
         seed=protocol.seed,
+        start_pulses=starts,
+        checkpoint=checkpoint,
         progress=reporter.progress("Editing pulse"),
     )
     numbers = reporter.progress("Final numbers")
-    fine_press, _ = _problem(study, None, (press.te1_s, press.te2_s), fine=True)
+    fine_press = _problem(study, None, (press.te1_s, press.te2_s), fine=True)
     numbers(1, 3)
-    fine_edited, _ = _problem(study, stand_in, (result.te1_s, result.te2_s), fine=True)
+    # Built at the very echo times that are returned: those that the sequence cannot play end here.
+    fine_edited = _problem(study, stand_in, (result.te1_s, result.te2_s), fine=True)
     numbers(2, 3)
     with torch.no_grad():
         _, press_metrics = fine_press.loss_and_metrics(None, *_seconds(press.te1_s, press.te2_s))
         _, metrics = fine_edited.loss_and_metrics(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
         phase_rad = fine_edited.receiver_phase_rad(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
     numbers(3, 3)
-    return Design(
+    design = Design(
         name=protocol.name,
         pulse=result.pulse,
         te1_s=result.te1_s,
@@ -103,28 +153,45 @@ def _designed(study: Study, reporter: Reporter) -> Design:
         status=result.status,
         spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
         reference_ppm=protocol.water_shift_ppm,
-        provenance=Provenance(made_from={"protocol": study.source}, seed=protocol.seed),
+        provenance=Provenance(
+            made_from={"protocol": study.source}
+            | {f"start {name}": source(path) for name, path in start_files(study).items()},
+            seed=protocol.seed,
+        ),
+        landscape=result.landscape,
+    )
+    return design, result
+
+
+def _minimum_te_s(study: Study, pulse: RFPulse | None) -> tuple[float, float]:
+    """Return the shortest echo times of the protocol's own sequence, s."""
+    return study.protocol.sequence.spec.minimum_te_s(study.params(), study.context(pulse))
+
+
+def _limits(study: Study, pulse: RFPulse, plain_minimum_s: tuple[float, float]) -> EchoTimeLimits:
+    """Return the limits of the echo times with the designed pulse; TE/4, where it counts, on the raster too."""
+    places = study.protocol.design.places
+    return echo_time_limits(
+        places,
+        _minimum_te_s(study, pulse),
+        plain_minimum_s,
+        (4 if {"te1", "te2"} & set(places) else 2) * study.protocol.scanner.block_raster_s,
     )
 
 
-def _problem(
-    study: Study, pulse: RFPulse | None, te_s: tuple[float, float] | None, *, fine: bool = False
-) -> tuple[Evaluator, tuple[float, float]]:
-    """Return the design problem on the protocol's own sequence, and its shortest echo times."""
+def _problem(study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, fine: bool = False) -> Evaluator:
+    """Return the design problem on the protocol's own sequence, built at some echo times."""
     protocol = study.protocol
-    spec = protocol.sequence.spec
-    te1_s, te2_s = te_s or (protocol.design.te1_s, protocol.design.te2_s)
-    minimum = spec.minimum_te_s(study.params(), study.context(pulse))
     known = {field.name for field in fields(protocol.sequence.params)}
     params = study.params(
-        te1_s=max(te1_s, minimum[0]),
-        te2_s=max(te2_s, minimum[1]),
+        te1_s=te_s[0],
+        te2_s=te_s[1],
         **{name: value for name, value in _BARE.items() if name in known},
     )
     template: Sequence[Timeline] = phase_cycle(
         built_shots(study.build(params, pulse).blocks, protocol.scanner, f"{protocol.name} template")
     )
-    problem = evaluator(
+    return evaluator(
         protocol.design,
         template,
         study.systems,
@@ -133,8 +200,11 @@ def _problem(
         reference_ppm=protocol.water_shift_ppm,
         positions_per_slice=RESULT_POSITIONS_PER_SLICE if fine else DESIGN_POSITIONS_PER_SLICE,
         j_step_s=RESULT_J_STEP_S if fine else DESIGN_J_STEP_S,
+        tr_s=getattr(protocol.sequence.params, "tr_s", None),
+        macromolecules=()
+        if protocol.sample.macromolecules == "none"
+        else library.macromolecule_peaks(protocol.sample.macromolecules),
     )
-    return problem, minimum
 
 
 def _seconds(*times_s: float) -> tuple[torch.Tensor, ...]:

@@ -230,8 +230,9 @@ def _pulse(study: Study, design: Design) -> Section:
         ("Root mean square", f"{pulse.rms_hz:.3f} Hz", "-"),
         ("Optimiser", design.status, "-"),
     )
+    names = design.landscape.names if design.landscape is not None else ()
     history = {
-        (f"start {k + 1}" if k < len(design.history) - 1 else "final"): np.array(run)
+        ((names[k] if k < len(names) else f"start {k + 1}") if k < len(design.history) - 1 else "final"): np.array(run)
         for k, run in enumerate(design.history)
         if len(run) > 1
     }
@@ -256,7 +257,7 @@ def _pulse(study: Study, design: Design) -> Section:
                     best="final",
                     references={"TE-optimised PRESS": design.press_metrics.loss},
                 ),
-                caption="Loss during the optimisation: random starts, and the best of them carried on.",
+                caption="Loss during the optimisation: the starts, and the best of them carried on.",
                 alt="Loss against iteration for every start.",
             ),
         ),

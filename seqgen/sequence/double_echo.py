@@ -33,7 +33,7 @@ EDITING_CRUSHERS: Mapping[Place, tuple[float, float, float]] = {"te1": (1.0, -1.
 would refocus what the first pulse stores and the second brings back."""
 _CYCLES = {"two_step": (TWO, STILL, STILL), "exor_4": (STILL, STILL, EXOR), "exor_16": (STILL, EXOR, EXOR)}
 """Phases of excitation, first and second refocusing pulse."""
-_TIME_OF: Mapping[str, tuple[float, float]] = {
+TIME_OF: Mapping[str, tuple[float, float]] = {
     "excitation": (0.0, 0.0),
     "first": (0.5, 0.0),
     "echo_top": (1.0, 0.0),
@@ -87,7 +87,7 @@ class DoubleEcho:
         first, second = self.refocusing
         named: dict[str, Element] = {"excitation": self.excitation, "first": first, "second": second}
         named |= {str(place): element for place, element in self.edits.items()}
-        return {name: named[name] for name in _TIME_OF if name in named}
+        return {name: named[name] for name in TIME_OF if name in named}
 
     def minimum_te_s(self, context: BuildContext, te1_s: float | None = None) -> tuple[float, float]:
         """Return the least TE1, and the least TE2 with it (or with another TE1), s.
@@ -100,11 +100,11 @@ class DoubleEcho:
             needed.setdefault("echo_top", (0.0, 0.0))
         raster_s = context.scanner.block_raster_s
         least = {"te1_s": 0.0, "te2_s": 0.0}
-        pairs = list(itertools.pairwise(name for name in _TIME_OF if name in needed))
+        pairs = list(itertools.pairwise(name for name in TIME_OF if name in needed))
         for name, chosen in (("te1_s", None), ("te2_s", te1_s)):
             first_s = least["te1_s"] if chosen is None else chosen
             for before, after in pairs:
-                a, b = (late - early for early, late in zip(_TIME_OF[before], _TIME_OF[after], strict=True))
+                a, b = (late - early for early, late in zip(TIME_OF[before], TIME_OF[after], strict=True))
                 gap_s = needed[before][1] + needed[after][0]
                 if name == "te1_s" and b == 0:
                     least[name] = max(least[name], _on_raster(gap_s / a, 2, raster_s))
@@ -126,7 +126,7 @@ class DoubleEcho:
         require_echo_time("te2_s", te2_s, self.minimum_te_s(context, te1_s)[1], sequence)
         raster_s = context.scanner.block_raster_s
         quarter_s = nearest(0.25 * (te1_s + te2_s), raster_s)
-        time_s = {name: a * te1_s + b * te2_s for name, (a, b) in _TIME_OF.items()}
+        time_s = {name: a * te1_s + b * te2_s for name, (a, b) in TIME_OF.items()}
         time_s |= {"te1": time_s["second"] - quarter_s, "te2": time_s["second"] + quarter_s}
         return Train(
             elements=tuple(self.elements.values()),

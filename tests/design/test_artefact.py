@@ -7,6 +7,7 @@ from press_files import random_pulse
 
 from seqgen.design.artefact import Design, load_design, save_design
 from seqgen.design.evaluate import Metrics
+from seqgen.design.landscape import Landscape
 from seqgen.errors import InputError
 from seqgen.provenance import Provenance, Source
 
@@ -43,6 +44,24 @@ def test_round_trip_keeps_every_digit(design, tmp_path):
     assert asdict(got.metrics) == asdict(design.metrics)
     assert asdict(got.press_metrics) == asdict(design.press_metrics)
     assert got.provenance.to_json() == design.provenance.to_json()
+
+
+def test_the_landscape_is_kept_where_there_is_one(design, tmp_path):
+    path = tmp_path / "design.json"
+    save_design(design, path)
+    assert "landscape" not in json.loads(path.read_text())
+    assert load_design(path).landscape is None
+    found = Landscape(
+        names=("random 1", "slr"), losses=(0.5, -1.25), iterations=(30, 12), distances=((0.0, 1.1), (1.1, 0.0))
+    )
+    save_design(replace(design, landscape=found), path)
+    assert load_design(path).landscape == found
+    content = json.loads(path.read_text())
+    for key in ("names", "losses", "iterations", "distances"):
+        for value in (None, [], 3, [[1.0]]):
+            path.write_text(json.dumps(content | {"landscape": content["landscape"] | {key: value}}))
+            with pytest.raises(InputError, match=r"design\.json is damaged"):
+                load_design(path)
 
 
 def test_plain_json_tells_amplitude_and_energy(design, tmp_path):

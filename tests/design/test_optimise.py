@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from seqgen.design import optimise
+from seqgen.design.evaluate import Evaluator, LossNotFinite
 from seqgen.design.optimise import optimise_pulse, optimise_timing
 from seqgen.errors import InputError
 
@@ -111,3 +114,23 @@ def test_plain_press_is_the_best_of_a_grid(design_spec, design_problem, minimum_
     for te_s, least_s in zip((result.te1_s, result.te2_s), least, strict=True):
         assert least_s <= te_s <= 0.06
         assert te_s / RASTER_S == pytest.approx(round(te_s / RASTER_S), abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_pulse(
+    design_spec, design_problem, minimum_te_s, monkeypatch
+):
+    """From the fourth call on the loss cannot be computed: the term is named, and the pulse is one met before."""
+    genuine, calls = Evaluator.loss_and_metrics, []
+
+    def failing(self, *arguments):
+        calls.append(0)
+        if len(calls) == 4:
+            raise LossNotFinite("window", "The loss 'window' cannot be computed.")
+        return genuine(self, *arguments)
+
+    problem = design_problem(design_spec(iterations=6))
+    monkeypatch.setattr(Evaluator, "loss_and_metrics", failing)
+    found = run(problem, minimum_te_s[True], 1)
+    assert "term window" in found.failure
+    assert bool(torch.isfinite(torch.view_as_real(found.pulse.b1_hz)).all())
+    assert math.isfinite(found.metrics.loss)

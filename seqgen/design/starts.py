@@ -1,0 +1,208 @@
+"""Where the optimiser begins: random coefficients, textbook pulses, or a waveform of a file."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from seqgen.design.problem import DesignSpec
+from seqgen.errors import InputError
+from seqgen.pulse.parameterise import SplineWaveform
+from seqgen.pulse.shapes import gaussian_pulse, slr_pulse
+from seqgen.pulse.waveform import RFPulse
+
+START_SD = 0.35
+"""Standard deviation of the random spline coefficients at the start, in units of the amplitude limit."""
+LIMIT_SHARE = 0.95
+"""Largest share of the amplitude and the energy limit that a start takes: at the limits themselves the parameters
+are infinite."""
+TIME_BANDWIDTH = 4.0
+"""Time-bandwidth product of the starts sinc and slr."""
+_EDGE_KNOTS = 4
+"""Knots over which the rectangle rises and falls: no spline begins with a step."""
+
+
+def start_points(
+    spec: DesignSpec, shape: SplineWaveform, *, seed: int, pulses: Mapping[str, RFPulse], carrier_hz: float
+) -> list[tuple[str, np.ndarray]]:
+    """Return name and spline coefficients, shape (n_parameters,), of every start.
+
+    Args:
+        spec: Names the starts.
+        shape: The parameterisation.
+        seed: Seed of the random ones.
+        pulses: The pulse of each file that the spec names.
+        carrier_hz: Carrier of the editing pulse, Hz; a pulse with another carrier is carried over.
+
+    Raises:
+        InputError: If a pulse does not last as long as the editing pulse.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    points: list[tuple[str, np.ndarray]] = []
+    for name in spec.start_names:
+        if name == "random":
+            for k in range(spec.starts):
+                theta = START_SD * torch.randn(shape.n_parameters, generator=generator, dtype=torch.float64)
+                points.append((f"random {k + 1}", theta.numpy()))
+            continue
+        if name in _TEXTBOOK:
+            wanted_hz = textbook_waveform(name, spec, shape.b1_max_hz)
+        else:
+            wanted_hz = carried_over(pulses[name], spec, carrier_hz)
+        points.append((name, project(shape, wanted_hz).numpy()))
+    return points
+
+
+def textbook_waveform(name: str, spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a textbook pulse in the frame of its carrier, Hz, complex, shape (n_samples,).
+
+    All turn about +x, the axis of the magnetisation at the first echo of PRESS. hard, gaussian, sinc and slr fill the
+    duration and turn by 180 degrees on the carrier; `ninety` is a 90 at the centre, a Hann window as short as the
+    knots and the amplitude limit allow: at the echo top it refocuses J of weakly coupled pairs.
+    Source: Takegoshi et al., Chem Phys Lett 165:6 (1990), the "perfect echo" (recalled).
+    """
+    return _TEXTBOOK[name](spec, b1_max_hz)
+
+
+def _hard(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a rectangle with edges as halves of a Hann window."""
+    n = _n_samples(spec)
+    t_s = (torch.arange(n, dtype=torch.float64) + 0.5) * spec.rf_dwell_s
+    edge_s = min(_EDGE_KNOTS * spec.knot_spacing_s, spec.duration_s / 2)
+    part = (torch.minimum(t_s, spec.duration_s - t_s) / edge_s).clamp(max=1.0)
+    envelope = torch.sin(0.5 * math.pi * part) ** 2
+    return (0.5 * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
+
+
+def _gaussian(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a Gaussian cut at one percent."""
+    return gaussian_pulse(
+        flip_angle_rad=math.pi, duration_s=spec.duration_s, dwell_s=spec.rf_dwell_s, name="gaussian"
+    ).b1_hz
+
+
+def _sinc(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a sinc under a Hann window."""
+    t = (torch.arange(_n_samples(spec), dtype=torch.float64) + 0.5) / _n_samples(spec) - 0.5
+    envelope = torch.sinc(TIME_BANDWIDTH * t) * torch.cos(math.pi * t) ** 2
+    return (0.5 * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
+
+
+def _slr(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a Shinnar-Le Roux pulse."""
+    return slr_pulse(
+        flip_angle_rad=math.pi,
+        time_bandwidth=TIME_BANDWIDTH,
+        duration_s=spec.duration_s,
+        dwell_s=spec.rf_dwell_s,
+        name="slr",
+    ).b1_hz
+
+
+def _ninety(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a short 90 at the centre: a Hann window of width w has the area peak w / 2."""
+    width_s = min(spec.duration_s, max(6 * spec.knot_spacing_s, 1 / b1_max_hz))
+    n = _n_samples(spec)
+    t_s = (torch.arange(n, dtype=torch.float64) + 0.5 - n / 2) * spec.rf_dwell_s
+    envelope = torch.where(t_s.abs() < width_s / 2, torch.cos(math.pi * t_s / width_s) ** 2, 0.0)
+    return (0.25 * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
+
+
+_TEXTBOOK: Mapping[str, Callable[[DesignSpec, float], Tensor]] = {
+    "hard": _hard,
+    "gaussian": _gaussian,
+    "sinc": _sinc,
+    "slr": _slr,
+    "ninety": _ninety,
+}
+
+
+def _n_samples(spec: DesignSpec) -> int:
+    """Return the number of samples of the pulse."""
+    return round(spec.duration_s / spec.rf_dwell_s)
+
+
+def carried_over(pulse: RFPulse, spec: DesignSpec, carrier_hz: float) -> Tensor:
+    """Return a pulse on the samples and in the carrier frame of the editing pulse, Hz, complex, shape (n_samples,).
+
+    Each new sample takes the value that the old waveform has at its centre; the phase of both carriers is zero at
+    the centre of the pulse.
+
+    Raises:
+        InputError: If it does not last as long.
+    """
+    if abs(pulse.duration_s - spec.duration_s) > 1e-9:
+        raise InputError(
+            f"start: the pulse of {pulse.name} must last {spec.duration_s * 1e3:g} ms, as design.duration_s says, but "
+            f"lasts {pulse.duration_s * 1e3:g} ms. Change the duration or the file."
+        )
+    n = _n_samples(spec)
+    t_s = (torch.arange(n, dtype=torch.float64) + 0.5) * spec.rf_dwell_s
+    index = torch.floor(t_s / pulse.dwell_s + 1e-9).long().clamp(max=pulse.b1_hz.shape[0] - 1)
+    turn = 2j * math.pi * (pulse.carrier_offset_hz - carrier_hz) * (t_s - spec.duration_s / 2)
+    return pulse.b1_hz[index] * torch.exp(turn)
+
+
+def project(shape: SplineWaveform, wanted_hz: Tensor) -> Tensor:
+    """Return the parameters whose waveform is nearest to a wanted one, by least squares, shape (n_parameters,).
+
+    The maps of amplitude and energy are inverted in closed form, the splines by linear least squares, weighted by
+    the slope of the amplitude map; a Gauss-Newton descent on the waveform itself (SciPy) takes away what the
+    weighting leaves. A waveform above `LIMIT_SHARE` of a limit is scaled down as a whole first.
+
+    With E = E_max r (1 - r^4)^(-1/4), r the wanted energy over E_max, the scaling of energy is (1 - r^4)^(1/8);
+    with u the waveform before it, v = u / sqrt(b1_max^2 - |u|^2).
+
+    Args:
+        shape: The parameterisation.
+        wanted_hz: Complex, shape (n_samples,).
+
+    Raises:
+        InputError: If the waveform is zero everywhere.
+    """
+    if not bool(wanted_hz.abs().any()):
+        raise InputError("start: a waveform of zeros is no start: there the gradient of the loss is zero. Change it.")
+    wanted_hz = wanted_hz * _scale_within_limits(shape, wanted_hz)
+    u = wanted_hz / _energy_scale(shape, wanted_hz)
+    v = u / torch.sqrt(shape.b1_max_hz**2 - u.abs() ** 2)
+    weight = ((1 + v.abs() ** 2) ** -1.5)[:, None]
+    columns = torch.stack([v.real, v.imag], 1)
+    # NumPy's: that of torch rounds by where its arrays lie in memory.
+    first = np.linalg.lstsq((weight * shape.splines).numpy(), (weight * columns).numpy())[0].T.ravel()
+
+    def residual(theta: np.ndarray) -> np.ndarray:
+        # A copy: BLAS rounds by where an array lies in memory, and torch's own all lie alike.
+        difference = (shape.waveform_hz(torch.tensor(theta)) - wanted_hz) / shape.b1_max_hz
+        return torch.view_as_real(difference).reshape(-1).numpy()
+
+    found = least_squares(residual, first, method="lm")
+    return torch.as_tensor(found.x)
+
+
+def _energy_scale(shape: SplineWaveform, b1_hz: Tensor) -> float:
+    """Return the factor by which the energy map has scaled a waveform that it returned."""
+    return math.pow(1 - _energy_share(shape, b1_hz) ** 4, 0.125)
+
+
+def _energy_share(shape: SplineWaveform, b1_hz: Tensor) -> float:
+    """Return the energy of a waveform over the limit."""
+    return float((b1_hz.abs() ** 2).sum()) * shape.dwell_s / shape.energy_max_hz2_s
+
+
+def _scale_within_limits(shape: SplineWaveform, b1_hz: Tensor) -> float:
+    """Return the largest factor, at most 1, that brings a waveform within `LIMIT_SHARE` of both limits."""
+    peak_hz, share = float(b1_hz.abs().max()), LIMIT_SHARE * shape.b1_max_hz
+    low, high = 0.0, min(1.0, math.sqrt(LIMIT_SHARE / _energy_share(shape, b1_hz)))
+    # The amplitude before the energy map rises with the factor: bisection.
+    for factor in (high, *([None] * 50)):
+        middle = 0.5 * (low + high) if factor is None else factor
+        if middle * peak_hz / _energy_scale(shape, middle * b1_hz) <= share:
+            low = middle
+            if factor is not None:
+                break
+        else:
+            high = middle
+    return low
