@@ -27,7 +27,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 SCHEMA_VERSION = 1
 """Layout of protocol files."""
-FIELD_TOLERANCE = 0.05
+FIELD_TOLERANCE = 0.02
 """Largest relative distance of the spectrometer frequency from that of the scanner's nominal field."""
 WATER_SHIFT_TOLERANCE_PPM = 0.1
 """Largest distance of water_shift_ppm from the shift expected at the sample's temperature."""

@@ -325,7 +325,7 @@ def rf_event(
         raise HardwareLimitError(
             f"Pulse {pulse.name} peaks at {pulse.peak_hz:.4g} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.4g} uT); "
             f"{scanner.name} allows {scanner.b1_max_hz:.4g} Hz ({scanner.b1_max_t * 1e6:.4g} uT). Lengthen the "
-            "pulse or lower its time-bandwidth product."
+            "pulse, or lower its time-bandwidth product or amplitude."
         )
     return Rf(
         b1_hz=hold(pulse, scanner.rf_raster_s),

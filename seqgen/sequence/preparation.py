@@ -116,8 +116,8 @@ class Preparation:
         if self.slab_flip_angle_rad:
             found.append(
                 f"Outer-volume suppression: {len(self.slab_flip_angle_rad)} slabs of "
-                f"{_degrees(self.slab_flip_angle_rad)} degrees leave at most {self.slab_residual:.0%} over the range "
-                "of T1 and B1"
+                f"{_degrees(self.slab_flip_angle_rad)} degrees leave at most {self.slab_residual:.0%} of the "
+                "magnetisation there over the range of T1 and B1"
             )
         return tuple(found)
 

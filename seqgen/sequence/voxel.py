@@ -17,6 +17,8 @@ from seqgen.scanner import Scanner
 
 Triple = tuple[float, float, float]
 _ORIGIN: Final[Triple] = (0.0, 0.0, 0.0)
+PLAUSIBLE_PPM = (-1.0, 10.0)
+"""Where proton shifts lie: a carrier outside is a slip, Hz for ppm."""
 _PERPENDICULAR = 1e-4
 """Largest cosine between two edges of an affine: headers keep six digits."""
 _SAME_SIZE = 1e-4
@@ -211,9 +213,10 @@ def check_voxel(params: VoxelParams, scanner: Scanner) -> None:
             f"voxel_size_m must be positive along every axis, but is {params.voxel_size_m}. "
             "Change voxel_size_m in the sequence's parameters."
         )
-    if not math.isfinite(params.slice_carrier_ppm):
+    low, high = PLAUSIBLE_PPM
+    if not low <= params.slice_carrier_ppm <= high:
         raise InputError(
-            f"slice_carrier_ppm must be a finite number, but is {params.slice_carrier_ppm}. "
+            f"slice_carrier_ppm must be from {low:g} to {high:g} ppm, but is {params.slice_carrier_ppm}. "
             "Change slice_carrier_ppm in the sequence's parameters."
         )
     if len(params.gradient_polarity) != 3 or any(sign not in (1, -1) for sign in params.gradient_polarity):
