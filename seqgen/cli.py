@@ -31,6 +31,12 @@ _VOXEL_FROM = click.option(
     help="Place the voxel where this NIfTI shows it (a mask, a 1 x 1 x 1 box or NIfTI-MRS, in scanner coordinates), "
     "whatever the protocol says.",
 )
+_CONDITION = click.option(
+    "--condition",
+    type=int,
+    metavar="SET",
+    help="Editing condition, for sequences with several: in MEGA-PRESS 0 is ON and 1 is OFF.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, for machines.")
 
 
@@ -512,8 +518,9 @@ def states(
 @_output("Basis set.", "basis.npz")
 @click.option("--fsl-mrs", type=click.Path(path_type=Path), help="Also write the basis as a folder of FSL-MRS JSON.")
 @_JSON
-def basis(protocol: Path, seq: Path, output: Path, fsl_mrs: Path | None, as_json: bool) -> None:
-    """Simulate the metabolites of PROTOCOL through SEQ: the basis set of that very file.
+@_CONDITION
+def basis(protocol: Path, seq: Path, output: Path, fsl_mrs: Path | None, as_json: bool, condition: int | None) -> None:
+    """Simulate the metabolites of PROTOCOL through SEQ: the basis set of that very file, or of one of its conditions.
 
     \b
     Example:
@@ -522,7 +529,7 @@ def basis(protocol: Path, seq: Path, output: Path, fsl_mrs: Path | None, as_json
     from seqgen.mrs.basis import export_fsl_mrs
     from seqgen.pipeline.analyse import make_basis
 
-    made = make_basis(_study(protocol), seq, output, _Console(as_json))
+    made = make_basis(_study(protocol), seq, output, _Console(as_json), condition=condition)
     if fsl_mrs is not None:
         export_fsl_mrs(made, fsl_mrs)
     result = {"basis": str(output), "metabolites": list(made.names), "te_s": made.te_s, "dwell_s": made.dwell_s}
@@ -666,7 +673,8 @@ def sign_check(
     help="Chemical shift of water, ppm (4.65 at 37 C, near 4.80 at 20 C). Default: the shift at zero frequency.",
 )
 @_JSON
-def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bool) -> None:
+@_CONDITION
+def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bool, condition: int | None) -> None:
     """Process transients to one spectrum, with the water reference NAME_water.nii.gz beside DATA where there is one.
 
     Coil combination, rejection of outliers, frequency and phase correction, averaging, eddy-current correction,
@@ -681,7 +689,7 @@ def process(data: Path, output: Path, water_shift_ppm: float | None, as_json: bo
     from seqgen.pipeline.analyse import process_data
 
     shift = read_nifti_mrs(data).reference_ppm if water_shift_ppm is None else water_shift_ppm
-    quality = process_data(data, output, ProcessSettings(water_shift_ppm=shift), time=_now())
+    quality = process_data(data, output, ProcessSettings(water_shift_ppm=shift), time=_now(), condition=condition)
     text = (
         f"{output}: {quality['transients_used']} of {quality['transients_total']} transients, coils by "
         f"{quality['coil_combination']}, eddy-current correction "

@@ -316,12 +316,13 @@ def _require_places(root: Node, spec: SequenceSpec, design: DesignSpec, *, choos
         choosing: Whether its parameters choose among its places; if not, it plays the pulse at all of them.
     """
     places, wanted = editing_places(spec), set(design.places)
-    if not hasattr(spec, "editing_places") or (wanted <= set(places) if choosing else wanted == set(places)):
+    # A sequence without any place may still be simulated and fitted by a study; designing for it is refused later.
+    if not places or (wanted <= set(places) if choosing else wanted == set(places)):
         return
     node = find_node(root, "design", "place")
     raise InputError(
         f"{node.at}: 'design.place' is {design.place!r}, but sequence {spec.name!r} plays a designed pulse at "
-        f"{(' or ' if choosing else ' and ').join(places) or 'no place'}. Choose another sequence "
+        f"{(' or ' if choosing else ' and ').join(places)}. Choose another sequence "
         f"(`{'isis_press' if design.place == 'excitation' else 'press'}` plays it there)."
     )
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from seqgen.errors import InputError
 from seqgen.mrs.basis import Basis
 from seqgen.mrs.readouts import Readouts, describe_readouts, split_shots
 from seqgen.provenance import Progress, Provenance
-from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.cycle import editing_conditions, phase_cycle
 from seqgen.seqfile.reader import SeqFile
 from seqgen.seqfile.shots import shots
 from seqgen.simulate.acquire import fid
@@ -25,9 +26,10 @@ def simulate_basis(
     spectrometer_frequency_hz: float,
     reference_ppm: float,
     provenance: Provenance,
+    condition: int | None = None,
     progress: Progress | None = None,
 ) -> Basis:
-    """Simulate every metabolite through the metabolite shots of a file.
+    """Simulate every metabolite through the metabolite shots of one editing condition of a file.
 
     Args:
         seq: The file.
@@ -35,14 +37,24 @@ def simulate_basis(
         spectrometer_frequency_hz: Spectrometer frequency, Hz.
         reference_ppm: Chemical shift at that frequency (water), ppm.
         provenance: What the basis is made from.
+        condition: Editing condition (label SET; in MEGA-PRESS 0 is ON and 1 OFF), for files with several.
         progress: Called after each metabolite.
+
+    Raises:
+        InputError: If the file has several editing conditions and none is chosen, or not that one.
 
     Returns:
         FIDs without relaxation and without linewidth, sampled as converted data are (from the sample nearest the echo).
     """
     all_shots = shots(seq)
     readouts = describe_readouts(seq, split_shots(all_shots, None)[0])
-    cycle = phase_cycle(all_shots)
+    conditions = editing_conditions(all_shots)
+    if condition is None and len(conditions) > 1:
+        raise InputError(
+            f"{seq.name} plays editing conditions SET {', '.join(map(str, conditions))}, and a basis set belongs to "
+            "one. Choose a condition."
+        )
+    cycle = phase_cycle(all_shots, condition=condition)
     columns = []
     for done, system in enumerate(systems.values(), 1):
         columns.append(

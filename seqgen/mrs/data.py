@@ -1,6 +1,6 @@
 """MRSData: measured or simulated transients in memory, in seqgen's sign convention."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,3 +52,30 @@ class MRSData:
         if tag not in self.dims:
             raise InputError(f"The data have no dimension {tag}; they have {', '.join(self.dims) or 'samples only'}.")
         return 1 + self.dims.index(tag)
+
+
+def one_condition(data: MRSData, condition: int | None) -> MRSData:
+    """Return the data of one editing condition, DIM_EDIT gone; data without conditions as they are.
+
+    Args:
+        data: Data; their DIM_EDIT, if any, is the last dimension, as `convert` makes it.
+        condition: Value of the Pulseq label SET; None where there are no conditions.
+
+    Raises:
+        InputError: If there are conditions and none of them is named.
+    """
+    if "DIM_EDIT" not in data.dims and condition is None:
+        return data
+    if "DIM_EDIT" not in data.dims or data.dims[-1] != "DIM_EDIT":
+        raise InputError("The data have no editing conditions as their last dimension (DIM_EDIT). Name no condition.")
+    axis = data.axis("DIM_EDIT")
+    number = 4 + axis
+    stated = data.header.get(f"dim_{number}_header", {}).get("PulseqLabelSET", {}).get("Value")
+    values = list(range(data.fid.shape[axis])) if stated is None else [int(value) for value in stated]
+    if condition not in values:
+        raise InputError(
+            f"The data hold the editing conditions SET {', '.join(map(str, values))}, but {condition} is asked for. "
+            "Choose one of them."
+        )
+    header = {key: value for key, value in data.header.items() if not key.startswith(f"dim_{number}")}
+    return replace(data, fid=np.take(data.fid, values.index(condition), axis=axis), dims=data.dims[:-1], header=header)

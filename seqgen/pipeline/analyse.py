@@ -12,7 +12,7 @@ from seqgen.errors import InputError
 from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.mrs.basis import Basis, load_basis, save_basis
 from seqgen.mrs.basis_simulation import simulate_basis, simulate_fid
-from seqgen.mrs.data import MRSData
+from seqgen.mrs.data import MRSData, one_condition
 from seqgen.mrs.fit import fit
 from seqgen.mrs.fit_result import FitResult, save_fit
 from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
@@ -29,8 +29,8 @@ from seqgen.seqfile.shots import shots
 from seqgen.spin.system import Relaxation
 
 
-def make_basis(study: Study, seq_path: Path, path: Path, reporter: Reporter) -> Basis:
-    """Simulate the sample's metabolites through a `.seq` and write the basis set."""
+def make_basis(study: Study, seq_path: Path, path: Path, reporter: Reporter, *, condition: int | None = None) -> Basis:
+    """Simulate the sample's metabolites through a `.seq`, one editing condition of it, and write the basis set."""
     seq = require_own_seq(study, seq_path)
     basis = simulate_basis(
         seq,
@@ -38,19 +38,24 @@ def make_basis(study: Study, seq_path: Path, path: Path, reporter: Reporter) -> 
         spectrometer_frequency_hz=study.protocol.spectrometer_frequency_hz,
         reference_ppm=study.protocol.water_shift_ppm,
         provenance=Provenance(made_from={"protocol": study.source, "seq": source(seq_path)}),
+        condition=condition,
         progress=reporter.progress("Basis set"),
     )
     save_basis(basis, path)
     return basis
 
 
-def process_data(data_path: Path, output: Path, settings: ProcessSettings, *, time: str) -> dict[str, Any]:
+def process_data(
+    data_path: Path, output: Path, settings: ProcessSettings, *, time: str, condition: int | None = None
+) -> dict[str, Any]:
     """Process a NIfTI-MRS file (and the water reference beside it, if there is one) to one spectrum.
+
+    Of data with several editing conditions one is taken (label SET).
 
     Returns:
         The quality record, which is written beside the output as JSON.
     """
-    data = read_nifti_mrs(data_path)
+    data = one_condition(read_nifti_mrs(data_path), condition)
     water = _water_beside(data_path, data)
     inputs = {"data": source(data_path)} | ({"water": source(water_path(data_path))} if water is not None else {})
     for name in ("raw", "seq"):

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from press_files import F0_HZ, context, write
+from press_files import F0_HZ, WATER_PPM, context, write
 from test_phantom import CLEAN, substance
 
+from seqgen.errors import InputError
+from seqgen.mrs.basis_simulation import simulate_basis
 from seqgen.mrs.convert import convert
+from seqgen.mrs.data import one_condition
 from seqgen.mrs.mrd import write_mrd
 from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
 from seqgen.mrs.phantom import simulate_scan
@@ -71,6 +74,35 @@ def test_editing_conditions_become_a_dimension_of_nifti_mrs(tmp_path):
     assert "DIM_EDIT" not in converted.water_reference.dims
     write_nifti_mrs(data, tmp_path / "mega.nii.gz")
     assert read_nifti_mrs(tmp_path / "mega.nii.gz").dims == data.dims
+
+
+def test_one_condition_is_taken_by_its_label(tmp_path):
+    sample = {"edited": substance(ON_PPM, 10.0), "far": substance(3.6, 10.0)}
+    _, _, converted = scanned("mega_press", tmp_path, sample, water_reference_averages=0)
+    data = converted.metabolite
+    for condition in (0, 1):
+        one = one_condition(data, condition)
+        assert one.dims == ("DIM_DYN",)
+        np.testing.assert_array_equal(one.fid, data.fid[..., condition])
+        write_nifti_mrs(one, tmp_path / f"{condition}.nii.gz")
+    for wrong in (None, 2):
+        with pytest.raises(InputError, match=f"conditions SET 0, 1, but {wrong} is asked for"):
+            one_condition(data, wrong)
+    with pytest.raises(InputError, match="Name no condition"):
+        one_condition(one, 0)
+    assert one_condition(one, None) is one
+
+
+def test_a_basis_set_belongs_to_one_condition(tmp_path):
+    spec = find_sequence("mega_press")
+    built = spec.build(sensible_params(spec, context(), **SHORT), context())
+    seq = read_seq(write(tmp_path / "mega.seq", built))
+    where = {"spectrometer_frequency_hz": F0_HZ, "reference_ppm": WATER_PPM, "provenance": Provenance(made_from={})}
+    systems = {"edited": substance(ON_PPM, 1.0).system}
+    with pytest.raises(InputError, match="editing conditions SET 0, 1, and a basis set belongs to one"):
+        simulate_basis(seq, systems, **where)
+    on, off = (simulate_basis(seq, systems, condition=condition, **where).fid for condition in (0, 1))
+    assert np.abs(on[0]) < 0.1 * np.abs(off[0])
 
 
 def test_what_the_editing_pulses_do_not_touch_cancels_in_the_difference(tmp_path):

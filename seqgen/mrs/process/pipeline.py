@@ -110,7 +110,7 @@ def _require_matching(metabolite: MRSData, water: MRSData | None) -> None:
         if foreign:
             raise InputError(
                 f"The {what} data have the dimension {', '.join(foreign)}; only DIM_COIL and DIM_DYN are understood. "
-                "Process each condition by itself."
+                "Process each condition by itself (`seqgen process --condition`)."
             )
         if data is not None and not (np.isfinite(data.fid).all() and data.fid.any()):
             raise InputError(
