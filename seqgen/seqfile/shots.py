@@ -52,10 +52,10 @@ def shots(seq: SeqFile) -> tuple[Shot, ...]:
     of its intervals, so that their moments are those of the file. A readout opens within one interval, at
     `Receiver.delay_s`.
 
-    Files of version 1.4 do not state what a pulse is for. It is inferred: the first pulse of a shot excites, a later
-    one refocuses from 135 degrees on, a selective one wherever in frequency it turns spins that far (sweeps, and shapes
-    that are modulated for an off-centre slice); below, it excites where a gradient selects its slice and prepares where
-    none does.
+    Files of version 1.4 may not state what a pulse is for. It is inferred: the first pulse of a shot excites, or
+    inverts where it turns by 135 degrees or more and others follow; a later one refocuses from 135 degrees on, a
+    selective one wherever in frequency it turns spins that far (sweeps, and shapes that are modulated for an off-centre
+    slice); below, it excites where a gradient selects its slice and prepares where none does.
 
     Raises:
         InputError: If RF is played while a receiver is open, or the shots are too long to be held.
@@ -104,9 +104,9 @@ class _Builder:
     def _timeline(self, index: int, blocks: list[Block]) -> Timeline:
         """Return the timeline of a list of blocks."""
         intervals: list[Interval] = []
-        first = True
+        first, alone = True, sum(block.rf is not None for block in blocks) == 1
         for block in blocks:
-            use = _use(block, block.rf, first) if block.rf is not None else None
+            use = _use(block, block.rf, first, alone) if block.rf is not None else None
             if (block.key, use) not in self.intervals:
                 self.intervals[block.key, use] = self._played(block, use)
             intervals += self.intervals[block.key, use]
@@ -228,14 +228,15 @@ def _ns(time_s: float) -> int:
     return round(time_s * 1e9)
 
 
-def _use(block: Block, rf: RfEvent, first: bool) -> PulseUse:
+def _use(block: Block, rf: RfEvent, first: bool, alone: bool) -> PulseUse:
     """Return the stated use of a pulse, or the inferred one (see `shots`)."""
     if rf.use is not None:
         return rf.use
-    if first:
-        return "excitation"
     selective = any(block.gradients)
-    if rf.flip_angle_rad >= REFOCUSING_FLIP_RAD or (selective and _largest_flip_rad(rf) >= REFOCUSING_FLIP_RAD):
+    turns = rf.flip_angle_rad >= REFOCUSING_FLIP_RAD or (selective and _largest_flip_rad(rf) >= REFOCUSING_FLIP_RAD)
+    if first:
+        return "inversion" if turns and not alone else "excitation"
+    if turns:
         return "refocusing"
     return "excitation" if selective else "preparation"
 

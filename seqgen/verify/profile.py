@@ -13,6 +13,7 @@ from seqgen.errors import InputError
 from seqgen.scanner import Scanner
 from seqgen.seqfile.cycle import is_reference, phase_cycle
 from seqgen.seqfile.events import SeqFile
+from seqgen.seqfile.rf_use import KEY
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.simulate.pathways import principal_echo
 from seqgen.simulate.slices import slice_of
@@ -128,6 +129,10 @@ def check_voxel_place(seq: SeqFile, scanner: Scanner, *, shift_ppm: float = GLU_
     centre_m, size_m = stated["VoxelPosition"], stated["VoxelSize"]
     axes = stated["VoxelRotation"].reshape(3, 3).T
     checks = [_slice_check(profile, centre_m, size_m, axes, f"{shift_ppm:g} ppm") for profile in profiles]
+    selected = {int(np.abs(axes @ profile.direction).argmax()) for profile in profiles}
+    for axis in sorted({0, 1, 2} - selected):
+        note = "no pulse that was looked at selects it"
+        checks.append(Check(name=f"slice along voxel axis {axis + 1}", status="not checked", note=note))
     if before:
         note = f"{before} selective pulses; a 1.4 file does not say which of them saturate"
         checks.append(Check(name="slices before the excitation", status="not checked", note=note))
@@ -137,13 +142,14 @@ def check_voxel_place(seq: SeqFile, scanner: Scanner, *, shift_ppm: float = GLU_
 def _localising_pulses(seq: SeqFile) -> tuple[list[Interval], int]:
     """Return the different pulses of all metabolite shots but saturation, and how many selective ones were left out.
 
-    Of a 1.4 file, which does not say what saturates, pulses before the excitation are left out.
+    Of a 1.4 file that does not say what saturates, pulses before the excitation are left out.
     """
     played = [shot for shot in shots(seq) if shot.timeline.pulses()]
     different = {shot.identity: shot.timeline for shot in played if not is_reference(shot)}.values()
     kept: dict[bytes, Interval] = {}
     left_out: set[bytes] = set()
-    n_last = None if seq.version >= (1, 5, 0) else _from_excitation_on(played)
+    states_use = seq.version >= (1, 5, 0) or any(key.startswith(KEY) for key in seq.definitions)
+    n_last = None if states_use else _from_excitation_on(played)
     for timeline in different:
         pulses = [interval for _, interval in timeline.pulses() if _turns(interval)]
         first = 0 if n_last is None else max(0, len(pulses) - n_last)

@@ -97,9 +97,18 @@ def test_saturation_slabs_beside_the_voxel_are_not_taken_for_its_slices(tmp_path
     built = build(voxel_rotation_rad=TURN, outer_volume_suppression=True, outer_volume_axes=(1, 3))
     seq = read_seq(write(tmp_path / "new.seq", built))
     assert [check.status for check in check_voxel_place(seq, SCANNER)] == ["passed"] * 3 + ["not checked"]
-    old = check_voxel_place(read_seq(write(tmp_path / "old.seq", built, "1.4.1")), SCANNER)
+    stated = check_voxel_place(read_seq(write(tmp_path / "old.seq", built, "1.4.1")), SCANNER)
+    assert [check.status for check in stated] == ["passed"] * 3 + ["not checked"]
+    old = check_voxel_place(read_seq(unstated(tmp_path / "old.seq")), SCANNER)
     assert [check.status for check in old] == ["passed"] * 3 + ["not checked"] * 2
     assert old[3].note.startswith("4 selective pulses; a 1.4 file does not say which of them saturate")
+
+
+def unstated(path):
+    """The same 1.4 file, unsigned, without the definitions that state what pulses are for."""
+    lines = path.read_text().partition("[SIGNATURE]")[0].splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("seqgen_rf_use")) + "\n")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -119,7 +128,9 @@ def test_every_different_pulse_of_every_shot_is_checked(name, uses, tmp_path):
     assert [(check.name, check.status) for check in slices] == [
         (f"slice {number} ({use}) centre", "passed") for number, use in enumerate(uses, 1)
     ]
-    old = check_voxel_place(read_seq(write(tmp_path / "old.seq", built, "1.4.1")), SCANNER)
+    stated = check_voxel_place(read_seq(write(tmp_path / "old.seq", built, "1.4.1")), SCANNER)
+    assert [check.status for check in stated] == ["passed"] * 3 + ["not checked"]
+    old = check_voxel_place(read_seq(unstated(tmp_path / "old.seq")), SCANNER)
     before = [check.note for check in old if check.name == "slices before the excitation"]
     assert before == (["1 selective pulses; a 1.4 file does not say which of them saturate"] if "isis" in name else [])
     assert sum(check.status == "passed" for check in old) == 3 - len(before)
@@ -161,3 +172,22 @@ def test_the_furthest_corner_is_compared_with_the_profile(oblique):
 def stating(seq, definitions):
     """The file with some definitions changed."""
     return replace(seq, definitions=seq.definitions | definitions)
+
+
+def test_an_axis_that_nothing_selects_is_not_checked(tmp_path):
+    """PRESS whose second refocusing pulse plays without gradient: two axes are judged, the third is named."""
+    whole = build()
+    third = {id(block) for block in whole.blocks if block.rf is not None and block.rf.name == "refocusing 2"}
+    assert third
+    bare = replace(
+        whole,
+        blocks=tuple(
+            replace(block, gradients=(None, None, None)) if id(block) in third else block for block in whole.blocks
+        ),
+    )
+    checks = {
+        check.name: check.status for check in check_voxel_place(read_seq(write(tmp_path / "b.seq", bare)), SCANNER)
+    }
+    assert checks["slice along voxel axis 3"] == "not checked"
+    full = {check.name for check in check_voxel_place(read_seq(write(tmp_path / "w.seq", whole)), SCANNER)}
+    assert not any(name.startswith("slice along voxel axis") for name in full)
