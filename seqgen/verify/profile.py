@@ -87,17 +87,6 @@ def slice_profiles(
     return tuple(found)
 
 
-def voxel_centre_m(profiles: Sequence[SliceProfile]) -> NDArray[np.float64] | None:
-    """Return the point in the middle of all slices (least squares), x, y, z, m; None where they leave it open."""
-    if not profiles:
-        return None
-    directions = np.stack([profile.direction for profile in profiles])
-    if np.linalg.matrix_rank(directions, tol=1e-3) < 3:
-        return None
-    centre: NDArray[np.float64] = np.linalg.lstsq(directions, np.array([p.centre_m for p in profiles]), rcond=None)[0]
-    return centre
-
-
 def check_voxel_place(seq: SeqFile, scanner: Scanner, *, shift_ppm: float = GLU_H4_PPM) -> tuple[Check, ...]:
     """Check that the slices of a file lie where it says its voxel is, and that the scanner reaches the voxel.
 

@@ -182,3 +182,35 @@ def test_what_cannot_be_used_is_refused(study, mask, tmp_path):
     write_voxel_mask(far, tmp_path / "far.nii")
     with pytest.raises(HardwareLimitError, match=r"a corner lies 310\.3 mm from the isocentre, but .* up to 250 mm"):
         study_with_voxel(study, tmp_path / "far.nii")
+
+
+def test_a_mask_does_not_overwrite_what_it_is_made_from(study, tmp_path):
+    seq = build_plain(study, None, tmp_path).paths[0]
+    image = tmp_path / "t1.nii"
+    shape = np.zeros((40, 40, 40), dtype=np.uint8)
+    template = nib.Nifti1Image(shape, np.array([[4.0, 0, 0, -80], [0, 4.0, 0, -80], [0, 0, 4.0, -80], [0, 0, 0, 1]]))
+    template.set_sform(template.affine, code=1)
+    nib.save(template, image)
+    before = image.read_bytes()
+    result = CliRunner().invoke(main, ["voxel-mask", str(seq), "--like", str(image), "-o", str(image)])
+    assert result.exit_code == 2
+    assert "is an input and is not overwritten" in result.output
+    assert image.read_bytes() == before
+
+
+def test_check_tells_a_file_of_another_protocol(study, tmp_path):
+    seq = str(build_plain(study, None, tmp_path).paths[0])
+    own = CliRunner().invoke(main, ["check", seq, "--protocol", str(study.path)])
+    assert re.search(r"^passed +built from this protocol", own.output, re.MULTILINE)
+    other = tmp_path / "other.yaml"
+    other.write_text(study.path.read_text() + "\n# changed since\n")
+    changed = CliRunner().invoke(main, ["check", seq, "--protocol", str(other)])
+    assert re.search(r"^failed +built from this protocol", changed.output, re.MULTILINE)
+    assert changed.exit_code == 1
+
+
+def test_a_siemens_file_on_a_ge_scanner_fails_for_want_of_segments(study, tmp_path):
+    seq = str(build_plain(study, None, tmp_path).paths[0])
+    result = CliRunner().invoke(main, ["check", seq, "--scanner", "ge_premier_3t"])
+    assert result.exit_code == 1
+    assert re.search(r"^failed +GE segments .*no label TRID", result.output, re.MULTILINE)
