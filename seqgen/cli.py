@@ -252,8 +252,8 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
         "status": made.status,
         "te1_s": made.te1_s,
         "te2_s": made.te2_s,
-        "peak_hz": made.pulse.peak_hz,
-        "energy_hz2_s": made.pulse.energy_hz2_s,
+        "peak_hz": max(pulse.peak_hz for pulse in made.pulses),
+        "energy_hz2_s": max(pulse.energy_hz2_s for pulse in made.pulses),
         "metrics": asdict(made.metrics),
         "press": {"te1_s": made.press_te1_s, "te2_s": made.press_te2_s, **asdict(made.press_metrics)},
         "landscape": None if made.landscape is None else made.landscape.to_json(),
@@ -267,7 +267,8 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
         f"contamination {m.contamination:.4f}  loss {m.loss:.4f}"
         for name, te1, te2, m in rows
     )
-    peak = f"Pulse: peak {made.pulse.peak_hz:.4f} Hz, energy {made.pulse.energy_hz2_s:.3f} Hz^2 s; {made.status}"
+    peak = "\n".join(f"Pulse: peak {p.peak_hz:.4f} Hz, energy {p.energy_hz2_s:.3f} Hz^2 s" for p in made.pulses)
+    peak += f"; {made.status}"
     starts = "" if made.landscape is None else f"{landscape_text(made.landscape)}\n"
     _print(as_json, result, f"{table}\n{peak}\n{starts}Design: {output}")
     if interrupted:

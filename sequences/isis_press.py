@@ -13,6 +13,7 @@ import numpy as np
 from seqgen.pulse.shapes import slr_pulse
 from seqgen.sequence.adiabatic import adiabatic_slice
 from seqgen.sequence.blocks import lobe
+from seqgen.sequence.cycles import turned
 from seqgen.sequence.double_echo import (
     DoubleEcho,
     DoubleEchoParams,
@@ -69,7 +70,7 @@ class _IsisPress:
         pulses = _pulses(params, context)
         inverted, plain = _trains(params, context, pulses)
         steps = [
-            Step(train=train, phases=replace(phases, receiver_phase_rad=phases.receiver_phase_rad + receiver_rad))
+            Step(train=train, phases=turned(phases, receiver_rad))
             for phases in double_echo_cycle(params, pulses, inversions=1)
             for train, receiver_rad in ((inverted, math.pi), (plain, 0.0))
         ]

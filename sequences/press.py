@@ -1,7 +1,8 @@
 """PRESS, plain or with a designed pulse at the first echo top or at the positions of MEGA-PRESS."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from seqgen.sequence.cycles import turned
 from seqgen.sequence.double_echo import (
     DoubleEcho,
     DoubleEchoParams,
@@ -18,7 +19,7 @@ from seqgen.sequence.double_echo import (
 )
 from seqgen.sequence.localisation import editing
 from seqgen.sequence.parameters import require
-from seqgen.sequence.plugins import BuildContext, Built
+from seqgen.sequence.plugins import BuildContext, Built, DesignedShot
 from seqgen.sequence.scan import Step, assemble, gentle
 
 
@@ -36,31 +37,42 @@ class _Press:
     name = "press"
     Params = PressParams
     editing_places = ("echo_top", "te1", "te2")
+    plays_shots = True
 
     def build(self, params: PressParams, context: BuildContext) -> Built:
-        """Return all blocks of the scan.
+        """Return all blocks of the scan; the shots of a design take turns as editing conditions.
 
         Raises:
             InputError: If a parameter cannot be played, or an echo time or TR lies below the minimum it names.
             HardwareLimitError: If a slice, crusher or pulse needs more than the scanner allows.
         """
         context = _checked(params, context)
-        pulses = _pulses(params, context)
-        train = pulses.train(params, context, "PRESS")
+        sets, played = [], []
+        for each, shot in _shots(params, context):
+            pulses = _pulses(each, context, shot)
+            train = pulses.train(each, context, "PRESS")
+            played.append(pulses)
+            sets.append(
+                [
+                    Step(train=train, phases=turned(phases, shot.receiver_phase_rad))
+                    for phases in double_echo_cycle(each, pulses)
+                ]
+            )
         return assemble(
             params,
             context,
-            [[Step(train=train, phases=phases) for phases in double_echo_cycle(params, pulses)]],
-            name="press_edited" if pulses.edits else "press",
+            sets,
+            name="press_edited" if any(pulses.edits for pulses in played) else "press",
             te_s=sum(echo_times_s(params, context)),
             definitions=echo_definitions(params, context),
-            notes=echo_notes(params, context, pulses),
+            notes=echo_notes(params, context, played[0]),
         )
 
     def minimum_te_s(self, params: PressParams, context: BuildContext) -> tuple[float, float]:
-        """Return the shortest (te1_s, te2_s) that these pulses and crushers allow."""
+        """Return the shortest (te1_s, te2_s) that these pulses and crushers allow; of several shots, the first's."""
         context = _checked(params, context)
-        return _pulses(params, context).minimum_te_s(context)
+        each, shot = _shots(params, context)[0]
+        return _pulses(each, context, shot).minimum_te_s(context)
 
 
 PRESS = _Press()
@@ -78,14 +90,22 @@ def _checked(params: PressParams, context: BuildContext) -> BuildContext:
     return gentle(params, context)
 
 
-def _pulses(params: PressParams, context: BuildContext) -> DoubleEcho:
-    """Return the pulses with their lobes."""
+def _shots(params: PressParams, context: BuildContext) -> list[tuple[PressParams, DesignedShot]]:
+    """Return the shots that take turns, one or the shots of a design, with the parameters of each."""
+    if context.editing_shots:
+        return [(replace(params, te1_s=shot.te1_s, te2_s=shot.te2_s), shot) for shot in context.editing_shots]
     pulse = context.editing_pulse
-    edits = (
-        {}
-        if pulse is None
-        else {p: edit_at(p, editing(pulse, context), params, context) for p in params.editing_places}
-    )
+    pulses = {} if pulse is None else {str(place): pulse for place in params.editing_places}
+    return [(params, DesignedShot(pulses=pulses, te1_s=params.te1_s, te2_s=params.te2_s))]
+
+
+def _pulses(params: PressParams, context: BuildContext, shot: DesignedShot) -> DoubleEcho:
+    """Return the pulses of a shot with their lobes."""
+    edits = {
+        place: edit_at(place, editing(shot.pulses[place], context), params, context)
+        for place in params.editing_places
+        if place in shot.pulses
+    }
     return DoubleEcho(
         excitation=rephased(slr_excitation(params, context), params, context),
         refocusing=refocusing_pair(params, context),

@@ -12,8 +12,9 @@ from seqgen.design.landscape import Landscape
 from seqgen.errors import InputError
 from seqgen.provenance import Provenance, write_json
 from seqgen.pulse.waveform import RFPulse
+from seqgen.sequence.plugins import DesignedShot
 
-FORMAT = "seqgen design 1"
+FORMAT = "seqgen design 2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -22,14 +23,8 @@ class Design:
 
     name: str
     """Name of the protocol."""
-    pulse: RFPulse
-    """The editing pulse in its carrier frame."""
-    te1_s: float
-    """First echo time, s."""
-    te2_s: float
-    """Second echo time, s."""
-    receiver_phase_rad: float
-    """Receiver phase that puts the target's window into absorption, rad: the signal is multiplied by exp(-i phase)."""
+    shots: tuple[DesignedShot, ...]
+    """What every shot plays, pulses in the carrier frame; several take turns."""
     metrics: Metrics
     """What the sequence with the pulse reaches, on the RF raster as it is written."""
     press_te1_s: float
@@ -50,19 +45,51 @@ class Design:
     """What it was made from."""
     landscape: Landscape | None = None
     """Where the optimiser's starts ended; None where that was not kept."""
+    combine: str = "joint"
+    """What is made of several shots (`DesignSpec.combine`)."""
+
+    @property
+    def pulses(self) -> tuple[RFPulse, ...]:
+        """Every designed waveform, shot by shot in the order of places; one at several places counts once."""
+        return tuple(pulse for shot in self.shots for _, pulse in waveforms(shot))
+
+    @property
+    def pulse(self) -> RFPulse:
+        """The first designed pulse."""
+        return self.pulses[0]
+
+    @property
+    def te1_s(self) -> float:
+        """First echo time of the first shot, s."""
+        return self.shots[0].te1_s
+
+    @property
+    def te2_s(self) -> float:
+        """Second echo time of the first shot, s."""
+        return self.shots[0].te2_s
+
+
+def waveforms(shot: DesignedShot) -> list[tuple[tuple[str, ...], RFPulse]]:
+    """Return the waveforms of a shot, each with the places at which it is played."""
+    found: list[tuple[tuple[str, ...], RFPulse]] = []
+    for place, pulse in shot.pulses.items():
+        for k, (places, known) in enumerate(found):
+            if known is pulse or torch.equal(known.b1_hz, pulse.b1_hz):
+                found[k] = ((*places, place), known)
+                break
+        else:
+            found.append(((place,), pulse))
+    return found
 
 
 def save_design(design: Design, path: Path) -> None:
     """Write a design as JSON, atomically; waveforms in Hz with all digits."""
-    b1 = design.pulse.b1_hz
     write_json(
         path,
         {
             "format": FORMAT,
             "name": design.name,
-            "te1_s": design.te1_s,
-            "te2_s": design.te2_s,
-            "receiver_phase_rad": design.receiver_phase_rad,
+            "combine": design.combine,
             "metrics": asdict(design.metrics),
             "press": {
                 "te1_s": design.press_te1_s,
@@ -73,14 +100,7 @@ def save_design(design: Design, path: Path) -> None:
             "spectrometer_frequency_hz": design.spectrometer_frequency_hz,
             "reference_ppm": design.reference_ppm,
             "provenance": design.provenance.to_json(),
-            "pulse": {
-                "dwell_s": design.pulse.dwell_s,
-                "carrier_offset_hz": design.pulse.carrier_offset_hz,
-                "peak_hz": design.pulse.peak_hz,
-                "energy_hz2_s": design.pulse.energy_hz2_s,
-                "b1_re_hz": b1.real.tolist(),
-                "b1_im_hz": b1.imag.tolist(),
-            },
+            "shots": [_shot_to_json(shot) for shot in design.shots],
             "history": [list(run) for run in design.history],
         }
         | ({} if design.landscape is None else {"landscape": design.landscape.to_json()}),
@@ -111,23 +131,56 @@ def load_design(path: Path) -> Design:
         raise InputError(f"{path} is damaged: {error!r} in its content. Run `seqgen design` again.") from error
 
 
-def _design(content: dict[str, Any]) -> Design:
-    """Return the design of a file's content."""
-    pulse = content["pulse"]
-    b1 = torch.complex(
-        torch.tensor(pulse["b1_re_hz"], dtype=torch.float64), torch.tensor(pulse["b1_im_hz"], dtype=torch.float64)
-    )
-    return Design(
-        name=content["name"],
-        pulse=RFPulse(
+def _shot_to_json(shot: DesignedShot) -> dict[str, Any]:
+    """Return a JSON-ready dict."""
+    return {
+        "te1_s": shot.te1_s,
+        "te2_s": shot.te2_s,
+        "receiver_phase_rad": shot.receiver_phase_rad,
+        "pulses": [
+            {
+                "places": list(places),
+                "dwell_s": pulse.dwell_s,
+                "carrier_offset_hz": pulse.carrier_offset_hz,
+                "peak_hz": pulse.peak_hz,
+                "energy_hz2_s": pulse.energy_hz2_s,
+                "b1_re_hz": pulse.b1_hz.real.tolist(),
+                "b1_im_hz": pulse.b1_hz.imag.tolist(),
+            }
+            for places, pulse in waveforms(shot)
+        ],
+    }
+
+
+def _shot(content: dict[str, Any]) -> DesignedShot:
+    """Return the shot that `_shot_to_json` wrote."""
+    pulses: dict[str, RFPulse] = {}
+    for entry in content["pulses"]:
+        b1 = torch.complex(*(torch.tensor(entry[key], dtype=torch.float64) for key in ("b1_re_hz", "b1_im_hz")))
+        pulse = RFPulse(
             b1_hz=b1,
-            dwell_s=float(pulse["dwell_s"]),
-            carrier_offset_hz=float(pulse["carrier_offset_hz"]),
+            dwell_s=float(entry["dwell_s"]),
+            carrier_offset_hz=float(entry["carrier_offset_hz"]),
             name="edit",
-        ),
+        )
+        pulses |= dict.fromkeys(map(str, entry["places"]), pulse)
+    return DesignedShot(
+        pulses=pulses,
         te1_s=float(content["te1_s"]),
         te2_s=float(content["te2_s"]),
         receiver_phase_rad=float(content["receiver_phase_rad"]),
+    )
+
+
+def _design(content: dict[str, Any]) -> Design:
+    """Return the design of a file's content."""
+    shots = tuple(map(_shot, content["shots"]))
+    if not any(shot.pulses for shot in shots):
+        raise ValueError("no shot has a pulse")
+    return Design(
+        name=content["name"],
+        combine=content["combine"],
+        shots=shots,
         metrics=Metrics(**content["metrics"]),
         press_te1_s=float(content["press"]["te1_s"]),
         press_te2_s=float(content["press"]["te2_s"]),

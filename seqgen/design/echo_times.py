@@ -96,8 +96,8 @@ class EchoTimeLimits:
                 with_te1 = "" if name == "te1" or self.fixed else f" and te1 of {spec.te1_s * 1e3:.6g} ms"
                 raise InputError(
                     f"design: {name} must be at least {least_s * 1e3:.6g} ms (minimum of the sequence with a pulse of "
-                    f"{spec.duration_s * 1e3:g} ms at {spec.place}{with_te1}), but is {te_s * 1e3:.6g} ms. Raise it"
-                    f"{', lower te1' if with_te1 else ''} or shorten the pulse."
+                    f"{spec.duration_s * 1e3:g} ms at {' and '.join(spec.places)}{with_te1}), but is "
+                    f"{te_s * 1e3:.6g} ms. Raise it{', lower te1' if with_te1 else ''} or shorten the pulse."
                 )
             if spec.optimise_timing and te_s > TE_MAX_S:
                 raise InputError(

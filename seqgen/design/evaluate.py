@@ -1,5 +1,6 @@
 """A design problem made concrete: one function from pulse and echo times to loss and metrics."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 
 from seqgen.axes import ppm_to_hz
-from seqgen.design.forward import EchoModel, echo_model
+from seqgen.design.forward import EchoModel, PlayedShot, echo_model
 from seqgen.design.objective import (
     aggregate,
     correlation_loss,
     crlb_loss,
-    scan_time_crlb_loss,
+    crlb_sd,
+    scan_time_sd,
     spectrum_loss,
     state_loss,
     state_overlap,
@@ -70,6 +72,9 @@ class Metrics:
     """Overlap of the target's state at the echo with the spec's product operator, mean; None without one."""
     overlap_maximum: float | None = None
     """The largest overlap that a unitary reaches from the thermal state Fz; None without such an operator."""
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """Cramer-Rao bounds (standard deviations) of the amplitudes of target and interferers where the loss crlb has a
+    weight, at a noise of 1 per shot, or with equal_scan_time per second of scan: compare, do not quote."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -79,7 +84,9 @@ class Evaluator:
     spec: DesignSpec
     """The problem."""
     model: EchoModel
-    """PRESS with or without editing pulse."""
+    """The sequence with its designed pulses; of a problem on a plain template, without."""
+    plain: EchoModel | None
+    """The sequence without designed pulses, where the spec has a plain shot beside edited ones."""
     window: Axis
     """The target's window."""
     fit: Axis | None
@@ -95,7 +102,7 @@ class Evaluator:
     state: StateTarget | None
     """The wanted state, where the loss state has a weight."""
     baseline: Tensor
-    """Nuisance columns of the fit (macromolecules, spline baseline), complex, shape (m, q)."""
+    """Nuisance columns of the fit of one shot (macromolecules, spline baseline), complex, shape (m, q)."""
     t1_s: Tensor
     """T1 of every metabolite of `fit`, s, shape (p,)."""
     tr_s: float | None
@@ -111,7 +118,7 @@ class Evaluator:
         return weight if widths == 1 else (weight / widths).repeat_interleave(widths)
 
     def loss_and_metrics(self, b1_hz: Tensor | None, te1_s: Tensor, te2_s: Tensor) -> tuple[Tensor, Metrics]:
-        """Return the loss (differentiable) and the metrics.
+        """Return the loss (differentiable) and the metrics of one shot.
 
         Args:
             b1_hz: Editing pulse, complex, shape (T,), one sample per spec.rf_dwell_s; None for plain PRESS.
@@ -121,25 +128,59 @@ class Evaluator:
         Raises:
             LossNotFinite: If a loss is NaN or infinite, naming it and the member.
         """
-        spec, weight = self.spec, self.weight
-        names = dict.fromkeys(
-            name for axis in (self.fit, self.window, self.broad) if axis is not None for name in axis.response
-        )
-        amplitude = {
-            name: self.model.molecule_lines(name, b1_hz, spec.rf_dwell_s, self.carrier_hz, te1_s, te2_s).amplitude
+        return self.loss_of_shots((PlayedShot(b1_hz=b1_hz, te1_s=te1_s, te2_s=te2_s),))
+
+    def loss_of_shots(self, shots: Sequence[PlayedShot]) -> tuple[Tensor, Metrics]:
+        """Return the loss (differentiable) and the metrics of shots that share the scan time.
+
+        Args:
+            shots: What each plays, in the order of the spec.
+
+        Raises:
+            LossNotFinite: If a loss is NaN or infinite, naming it and the member.
+        """
+        return self.loss_of_lines([self._amplitudes(shot, self._names) for shot in shots])
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Every metabolite that a loss looks at."""
+        axes = [axis for axis in (self.fit, self.window, self.broad) if axis is not None]
+        return tuple(dict.fromkeys(name for axis in axes for name in axis.response))
+
+    def _amplitudes(self, shot: PlayedShot, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the line amplitudes of metabolites in a shot, shape (E, n_lines)."""
+        model = self.model if shot.b1_hz is not None or self.plain is None else self.plain
+        return {
+            name: model.molecule_lines(
+                name, shot.b1_hz, self.spec.rf_dwell_s, self.carrier_hz, shot.te1_s, shot.te2_s
+            ).amplitude
             for name in names
         }
-        spectra = {name: self.window.spectrum(name, amplitude[name]) for name in self.window.response}
-        energy = {name: window_energy(spectrum, self.window.step_hz) for name, spectrum in spectra.items()}
-        interferers = torch.stack([energy[name] for name in spec.interferers]).sum(0)
-        target = energy[spec.target]
+
+    def loss_of_lines(self, shots: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Metrics]:
+        """Return the loss (differentiable) and the metrics of line amplitudes, shape (E, n_lines), of every shot.
+
+        Raises:
+            LossNotFinite: If a loss is NaN or infinite, naming it and the member.
+        """
+        spec, weight = self.spec, self.weight
+        if spec.combine == "difference" and len(shots) > 1:
+            on, off = shots
+            shots = [{name: 0.5 * (on[name] - off[name]) for name in on}]
+        spectra = [{name: self.window.spectrum(name, shot[name]) for name in self.window.response} for shot in shots]
+        target, interferers = (
+            torch.stack([window_energy(each[name], self.window.step_hz) for each in spectra for name in names]).sum(0)
+            / len(shots)
+            for names in ((spec.target,), spec.interferers)
+        )
+        bounds = self._bounds(shots) if spec.loss.get("crlb", 0.0) > 0 else None
         losses: dict[str, Callable[[], Tensor]] = {
             "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
-            "spectrum": lambda: self._spectrum_loss(spectra[spec.target], interferers),
-            "state": lambda: state_loss(*self._overlap(amplitude[spec.target])),
-            "crlb": lambda: self._crlb_loss(amplitude),
-            "correlation": lambda: self._correlation_loss(amplitude),
-            "suppression": lambda: self._suppression_loss(amplitude),
+            "spectrum": lambda: self._spectrum_loss(spectra[0][spec.target], interferers),
+            "state": lambda: state_loss(*self._overlap(shots[0][spec.target])),
+            "crlb": lambda: crlb_loss(_given(bounds)),
+            "correlation": lambda: self._correlation_loss(shots),
+            "suppression": lambda: self._suppression_loss(shots[0]),
         }
         weighted = {name: loss for name, loss in losses.items() if spec.loss.get(name, 0.0) > 0}
         values = {name: self._checked(name, loss) for name, loss in weighted.items()}
@@ -147,7 +188,7 @@ class Evaluator:
             name: aggregate(value, weight, spec.aggregate, spec.aggregate_sharpness) for name, value in values.items()
         }
         loss = torch.stack([spec.loss[name] * term for name, term in terms.items()]).sum()
-        reached = None if self.state is None else self._overlap(amplitude[spec.target])
+        reached = None if self.state is None else self._overlap(shots[0][spec.target])
         metrics = Metrics(
             loss=float(loss.detach()),
             signal=float(aggregate((target / self.reference_energy).detach().sqrt(), weight)),
@@ -155,27 +196,51 @@ class Evaluator:
             terms={name: float(term.detach()) for name, term in terms.items()},
             overlap=None if reached is None else float(aggregate(reached[0].detach(), weight)),
             overlap_maximum=None if reached is None else reached[1],
+            bounds=self._mean_bounds(bounds),
         )
         return loss, metrics
 
-    def _columns(self, amplitude: Mapping[str, Tensor]) -> Tensor:
-        """Return the spectra of all metabolites of the fit side by side, shape (E L, m, p)."""
+    def _columns(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Return the spectra of all metabolites of the fit side by side, shape (E L, s m, p).
+
+        Those of s shots stand below each other, each over the square root of s: they share the time of one.
+        """
         fit = _given(self.fit)
-        return torch.stack([fit.spectrum(name, amplitude[name]) for name in fit.response], -1)
+        each = [torch.stack([fit.spectrum(name, shot[name]) for name in fit.response], -1) for shot in shots]
+        return torch.cat(each, -2) / math.sqrt(len(shots))
 
-    def _crlb_loss(self, amplitude: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of the bounds, per shot or at equal scan time."""
-        columns, n_wanted = self._columns(amplitude), 1 + len(self.spec.interferers)
+    def _nuisance(self, n_shots: int) -> Tensor:
+        """Return the nuisance columns of shots that are fitted together: each has its own, shape (s m, s q)."""
+        m, q = self.baseline.shape
+        whole = self.baseline.new_zeros(n_shots * m, n_shots * q)
+        for k in range(n_shots):
+            whole[k * m : (k + 1) * m, k * q : (k + 1) * q] = self.baseline
+        return whole
+
+    def _bounds(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Return the bounds of target and interferers, per shot or at equal scan time, shape (E L, n)."""
         names = tuple(_given(self.fit).response)
-        if not self.spec.equal_scan_time:
-            return crlb_loss(columns, n_wanted, self.baseline, noise_sd=1.0, names=names)
-        return scan_time_crlb_loss(
-            columns, n_wanted, self.baseline, 1.0, tr_s=_given(self.tr_s), t1_s=self.t1_s, names=names
-        )
+        n_wanted = 1 + len(self.spec.interferers)
+        columns, nuisance = self._columns(shots), self._nuisance(len(shots))
+        try:
+            if not self.spec.equal_scan_time:
+                return crlb_sd(columns, n_wanted, nuisance, noise_sd=1.0, names=names)
+            return scan_time_sd(columns, n_wanted, nuisance, 1.0, tr_s=_given(self.tr_s), t1_s=self.t1_s, names=names)
+        except InputError as error:
+            raise LossNotFinite("crlb", f"The loss 'crlb' cannot be computed: {error}") from error
 
-    def _correlation_loss(self, amplitude: Mapping[str, Tensor]) -> Tensor:
+    def _mean_bounds(self, bounds: Tensor | None) -> dict[str, float]:
+        """Return the mean bound of target and interferers over the ensemble."""
+        if bounds is None:
+            return {}
+        mean = self.weight.to(bounds.dtype) @ bounds.detach()
+        return dict(zip((self.spec.target, *self.spec.interferers), map(float, mean), strict=True))
+
+    def _correlation_loss(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """Return the squared correlation of the errors of target and first interferer."""
-        return correlation_loss(self._columns(amplitude), self.baseline, names=tuple(_given(self.fit).response))
+        return correlation_loss(
+            self._columns(shots), self._nuisance(len(shots)), names=tuple(_given(self.fit).response)
+        )
 
     def _spectrum_loss(self, target: Tensor, interferers: Tensor) -> Tensor:
         """Return the distance from the wanted spectrum."""
@@ -211,14 +276,17 @@ class Evaluator:
             )
         return values
 
-    def receiver_phase_rad(self, b1_hz: Tensor | None, te1_s: Tensor, te2_s: Tensor) -> float:
-        """Return the phase of the target's mean signal in the window over the ensemble, rad, to six decimals."""
-        target = self.spec.target
-        amplitude = self.model.molecule_lines(
-            target, b1_hz, self.spec.rf_dwell_s, self.carrier_hz, te1_s, te2_s
-        ).amplitude
-        mean = self.window.spectrum(target, amplitude).sum()
-        return round(float(mean.angle()), 6)
+    def receiver_phase_rad(self, shots: Sequence[PlayedShot]) -> tuple[float, ...]:
+        """Return for every shot the receiver phase that puts the target's window into absorption, rad, six decimals.
+
+        It is the phase of the target's mean signal there over the ensemble; of a difference, that of the difference
+        for both.
+        """
+        name = self.spec.target
+        means = [self.window.spectrum(name, self._amplitudes(shot, (name,))[name]).sum() for shot in shots]
+        if self.spec.combine == "difference" and len(means) > 1:
+            means = [means[0] - means[1]] * 2
+        return tuple(round(float(mean.angle()), 6) for mean in means)
 
 
 def evaluator(
@@ -233,12 +301,13 @@ def evaluator(
     j_step_s: float = RESULT_J_STEP_S,
     tr_s: float | None = None,
     macromolecules: Sequence[MacromoleculePeak] = (),
+    plain_template: Sequence[Timeline] | None = None,
 ) -> Evaluator:
     """Prepare a design problem on a template timeline (see `echo_model`).
 
     Args:
         spec: The problem.
-        template: PRESS shots of one phase cycle, without suppression, plain or with a stand-in pulse.
+        template: PRESS shots of one phase cycle, without suppression, plain or with stand-in pulses.
         systems: Target, interferers, suppressed ones and, for the losses crlb and correlation, every other metabolite
             of the sample.
         relaxation: Relaxation times of each.
@@ -248,6 +317,7 @@ def evaluator(
         j_step_s: J step of the editing pulse.
         tr_s: Repetition time, s, for bounds at equal scan time.
         macromolecules: Peaks of the sample's macromolecules, one nuisance of free phase together.
+        plain_template: The same without designed pulses, for the plain shot of a spec that has one.
 
     Raises:
         InputError: If a metabolite is missing from `systems`, the target has no line in the window, a suppressed one
@@ -265,17 +335,23 @@ def evaluator(
         raise InputError("equal_scan_time needs the repetition time, but tr_s is not given. State it, or leave it out.")
     with_fit = bool(weighted & {"crlb", "correlation"})
     fitted = tuple(dict.fromkeys((*wanted, *systems))) if with_fit else ()
-    model = echo_model(
-        template,
-        {name: systems[name] for name in dict.fromkeys((*(fitted or wanted), *suppressed))},
-        relaxation,
-        ensemble(_offsets_hz(spec, spectrometer_frequency_hz), spec.b1_scales),
-        places=spec.places,
-        spectrometer_frequency_hz=spectrometer_frequency_hz,
-        reference_ppm=reference_ppm,
-        positions_per_slice=positions_per_slice,
-        j_step_s=j_step_s,
+    model, plain = (
+        None
+        if shots is None
+        else echo_model(
+            shots,
+            {name: systems[name] for name in dict.fromkeys((*(fitted or wanted), *suppressed))},
+            relaxation,
+            ensemble(_offsets_hz(spec, spectrometer_frequency_hz), spec.b1_scales),
+            places=spec.places,
+            spectrometer_frequency_hz=spectrometer_frequency_hz,
+            reference_ppm=reference_ppm,
+            positions_per_slice=positions_per_slice,
+            j_step_s=j_step_s,
+        )
+        for shots in (template, plain_template)
     )
+    model = _given(model)
     require_line(model, spec.target, spec.window_ppm, "window_ppm")
     for name in suppressed:
         require_line(model, name, FIT_RANGE_PPM, "the range of the loss suppression")
@@ -286,6 +362,7 @@ def evaluator(
     return Evaluator(
         spec=spec,
         model=model,
+        plain=plain,
         window=window,
         fit=fit,
         broad=broad,

@@ -25,6 +25,18 @@ _PLAIN_PULSES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PlayedShot:
+    """What one of the shots of a design plays."""
+
+    b1_hz: Tensor | Mapping[str, Tensor] | None
+    """Designed pulse, complex, shape (T,), the same at all places, or one for each place; None: no designed pulse."""
+    te1_s: Tensor
+    """First echo time, s."""
+    te2_s: Tensor
+    """Second echo time, s."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EchoModel:
     """A double echo, plain or with a designed pulse at one or two places, for several metabolites and an ensemble.
 
@@ -44,6 +56,8 @@ class EchoModel:
     """(part of TE1, part of TE2) at which every pulse, and last the echo, stands after the excitation."""
     edit_indices: tuple[int, ...]
     """Indices of the designed pulse among the pulses; empty: a plain double echo."""
+    edit_places: tuple[str, ...]
+    """The places of those pulses, names of `TIME_OF`."""
     needs_waveform: bool
     """Whether the template's own pulses there are stand-ins; the excitation of a plain template is none."""
     te1_s: float
@@ -58,14 +72,20 @@ class EchoModel:
     """J step of the designed pulse, s."""
 
     def molecule_lines(
-        self, name: str, b1_hz: Tensor | None, dwell_s: float, carrier_hz: float, te1_s: Tensor, te2_s: Tensor
+        self,
+        name: str,
+        b1_hz: Tensor | Mapping[str, Tensor] | None,
+        dwell_s: float,
+        carrier_hz: float,
+        te1_s: Tensor,
+        te2_s: Tensor,
     ) -> Lines:
         """Return the lines at the echo, T2 decay over TE included, for every member: amplitude (E, n_lines).
 
         Args:
             name: Metabolite.
-            b1_hz: Designed pulse in its carrier frame, Hz, complex, shape (T,), the same at all of its places; None for
-                a plain double echo, with the excitation of the template.
+            b1_hz: Designed pulse in its carrier frame, Hz, complex, shape (T,), the same at all of its places, or one
+                for each place by name; None for a plain double echo, with the excitation of the template.
             dwell_s: Its dwell, s.
             carrier_hz: Its carrier minus the spectrometer frequency, Hz; the phase is zero at the pulse's centre.
             te1_s: First echo time, s.
@@ -87,13 +107,25 @@ class EchoModel:
             ]
             replaced = None
             if b1_hz is not None:
-                u = edit_propagator(shot.model, self.members, b1_hz, dwell_s, carrier_hz, self.j_step_s)
-                replaced = dict.fromkeys(self.edit_indices, u)
+                replaced = self._edits(shot.model, b1_hz, dwell_s, carrier_hz)
             started = replace(shot, model=replace(shot.model, initial_state=start))
             parts.append(lines(play(started, replaced=replaced, delays_s=delays), shot.model))
         whole = concatenate(parts)
         decay = torch.exp(-(te1_s + te2_s) / self.relaxation[name].t2_s)
         return Lines(amplitude=whole.amplitude * decay, frequency_hz=whole.frequency_hz)
+
+    def _edits(
+        self, model: GroupModel, b1_hz: Tensor | Mapping[str, Tensor], dwell_s: float, carrier_hz: float
+    ) -> dict[int, Tensor]:
+        """Return the propagators of the designed pulses of a group by their index among the pulses."""
+        made: dict[int, Tensor] = {}  # a waveform at two places is computed once
+        propagators = {}
+        for index, place in zip(self.edit_indices, self.edit_places, strict=True):
+            waveform = b1_hz if isinstance(b1_hz, Tensor) else b1_hz[place]
+            if id(waveform) not in made:
+                made[id(waveform)] = edit_propagator(model, self.members, waveform, dwell_s, carrier_hz, self.j_step_s)
+            propagators[index] = made[id(waveform)]
+        return propagators
 
 
 def edit_propagator(
@@ -172,6 +204,7 @@ def echo_model(
         members=members,
         time_of=tuple(TIME_OF[name] for name in (*names, "echo")),
         edit_indices=tuple(k for k, name in enumerate(names) if name in places),
+        edit_places=tuple(name for name in names if name in places),
         needs_waveform=len(names) > _PLAIN_PULSES,
         te1_s=te1_s,
         te2_s=principal_echo(shots).te_s - te1_s,

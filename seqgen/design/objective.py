@@ -95,20 +95,26 @@ def state_loss(overlap: Tensor, maximum: float) -> Tensor:
     return 1 - overlap / maximum
 
 
-def crlb_loss(
+def crlb_sd(
     columns: Tensor, n_wanted: int, nuisance: Tensor, noise_sd: float, names: Sequence[str] | None = None
 ) -> Tensor:
-    """Return the mean of ln(sd) over the wanted amplitudes, shape (...).
+    """Return sd, the Cramer-Rao bounds of the wanted amplitudes, shape (..., n_wanted).
 
     Args:
-        columns: Spectra of the metabolites as columns, the wanted ones first, complex, shape (..., m, p).
+        columns: Spectra of the metabolites as columns, the wanted ones first, complex, shape (..., m, p). Of several
+            shots: one below the other, each over the square root of their number, so that they share the time of one.
         n_wanted: Number of wanted metabolites.
         nuisance: Fixed nuisance columns (macromolecules, spline baseline; real parameters), complex, shape (m, q).
         noise_sd: Noise of one real component of the spectrum.
         names: Names of the columns, for messages.
     """
     q = orthonormal_nuisance(nuisance)
-    return torch.log(crlb(without_nuisance(columns, q), noise_sd, names=names).sd[..., :n_wanted]).mean(-1)
+    return crlb(without_nuisance(columns, q), noise_sd, names=names).sd[..., :n_wanted]
+
+
+def crlb_loss(sd: Tensor) -> Tensor:
+    """Return the mean of ln(sd) over the wanted amplitudes, shape (...), of bounds of shape (..., n_wanted)."""
+    return torch.log(sd).mean(-1)
 
 
 def saturation(tr_s: Tensor | float, t1_s: Tensor) -> Tensor:
@@ -119,7 +125,7 @@ def saturation(tr_s: Tensor | float, t1_s: Tensor) -> Tensor:
     return 1 - torch.exp(-tr_s / t1_s)
 
 
-def scan_time_crlb_loss(
+def scan_time_sd(
     columns: Tensor,
     n_wanted: int,
     nuisance: Tensor,
@@ -129,21 +135,21 @@ def scan_time_crlb_loss(
     t1_s: Tensor,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Return the mean of ln(sd_m sqrt(TR) / (1 - exp(-TR / T1_m))): the bounds after one second of scan, shape (...).
+    """Return sd_m sqrt(TR) / (1 - exp(-TR / T1_m)), the bounds after one second of scan, shape (..., n_wanted).
 
     1/TR shots in a second reduce the noise by sqrt(TR), TR in s; shots saturate every metabolite by its own T1.
 
     Args:
-        columns: As of `crlb_loss`, relaxed in full.
+        columns: As of `crlb_sd`, relaxed in full.
         n_wanted: Number of wanted metabolites.
-        nuisance: As of `crlb_loss`.
+        nuisance: As of `crlb_sd`.
         noise_sd: Noise of one real component of the spectrum of one shot.
         tr_s: Repetition time TR, s.
         t1_s: T1 of every column, s, shape (p,).
         names: Names of the columns, for messages.
     """
-    per_shot = crlb_loss(columns * saturation(tr_s, t1_s), n_wanted, nuisance, noise_sd, names)
-    return per_shot + 0.5 * torch.log(torch.as_tensor(tr_s, dtype=per_shot.dtype))
+    per_shot = crlb_sd(columns * saturation(tr_s, t1_s), n_wanted, nuisance, noise_sd, names)
+    return per_shot * torch.as_tensor(tr_s, dtype=per_shot.dtype).sqrt()
 
 
 def correlation_loss(columns: Tensor, nuisance: Tensor, names: Sequence[str] | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """The optimiser of the editing pulse, with exact gradients, and the TE-optimised PRESS to beat."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,14 @@ from seqgen.design.checkpoint import Checkpoint
 from seqgen.design.descent import Evaluation, Objective, Search, Settings, search
 from seqgen.design.echo_times import TE_MAX_S, TE_SCALE_S, EchoTimeLimits
 from seqgen.design.evaluate import Evaluator, LossNotFinite, Metrics
+from seqgen.design.forward import PlayedShot
 from seqgen.design.landscape import Landscape, landscape
 from seqgen.design.starts import start_points
+from seqgen.design.variables import Variables
 from seqgen.provenance import Progress
-from seqgen.pulse.parameterise import SplineWaveform, spline_waveform
+from seqgen.pulse.parameterise import spline_waveform
 from seqgen.pulse.waveform import RFPulse
+from seqgen.sequence.plugins import DesignedShot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -35,12 +38,8 @@ class TimingResult:
 class DesignResult:
     """The best pulse found. The caller reads `status`: not every optimisation converges."""
 
-    pulse: RFPulse
-    """The editing pulse in its carrier frame."""
-    te1_s: float
-    """First echo time, s, on the raster."""
-    te2_s: float
-    """Second echo time, s, on the raster."""
+    shots: tuple[DesignedShot, ...]
+    """The shots with their pulses in the carrier frame, and echo times on the raster."""
     metrics: Metrics
     """What the optimiser's own model says of it."""
     history: tuple[tuple[float, ...], ...]
@@ -54,6 +53,11 @@ class DesignResult:
     failure: str = ""
     """What was not finite and ended the search, else empty."""
 
+    @property
+    def pulse(self) -> RFPulse:
+        """The first designed pulse."""
+        return next(pulse for shot in self.shots for pulse in shot.pulses.values())
+
 
 def optimise_pulse(
     problem: Evaluator,
@@ -63,7 +67,8 @@ def optimise_pulse(
     te_raster_s: float,
     seed: int,
     te2_sides: tuple[tuple[float, float], ...] | None = None,
-    start_pulses: Mapping[str, RFPulse] | None = None,
+    plain_te_min_s: tuple[float, float] | None = None,
+    start_pulses: Mapping[str, Sequence[RFPulse]] | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> DesignResult:
@@ -80,7 +85,8 @@ def optimise_pulse(
         seed: Seed of the random starts.
         te2_sides: Where the shortest TE2 depends on TE1, its limits TE2 >= offset + slope TE1 (`EchoTimeLimits`);
             default te_min_s[1] for every TE1.
-        start_pulses: The pulse of each file that the spec names as a start.
+        plain_te_min_s: Shortest (TE1, TE2) of a plain shot with echo times of its own, s; default `te_min_s`.
+        start_pulses: The pulses of each file that the spec names as a start.
         checkpoint: Keeps what is done; one that was read from a file is gone on from.
         progress: Called after each iteration.
 
@@ -99,14 +105,25 @@ def optimise_pulse(
         b1_max_hz=min(spec.b1_max_hz, b1_max_hz),
         energy_max_hz2_s=spec.energy_max_hz2_s,
     )
-    points = start_points(spec, shape, seed=seed, pulses=start_pulses or {}, carrier_hz=problem.carrier_hz)
-    te0 = limits.variables(spec.te1_s, spec.te2_s)
-    free = [(-np.inf, np.inf)] * shape.n_parameters
-    te_bounds = limits.bounds if spec.optimise_timing else [(x, x) for x in te0]
+    plain_te1_s, plain_te2_s = te_min_s if plain_te_min_s is None else plain_te_min_s
+    variables = Variables(
+        spec=spec,
+        shape=shape,
+        limits=limits,
+        plain_limits=EchoTimeLimits(te1_min_s=plain_te1_s, te2_sides=((plain_te2_s, 0.0),), raster_s=te_raster_s),
+    )
+    points = start_points(
+        spec,
+        shape,
+        seed=seed,
+        pulses=start_pulses or {},
+        carrier_hz=problem.carrier_hz,
+        n_waveforms=variables.n_waveforms,
+    )
     found = search(
-        _objective(problem, shape, limits),
-        [(name, np.concatenate([theta, te0])) for name, theta in points],
-        bounds=np.array([*free, *te_bounds]).T,
+        _objective(problem, variables),
+        [(name, variables.start(theta)) for name, theta in points],
+        bounds=variables.bounds(),
         settings=Settings(
             iterations=spec.iterations,
             optimiser=spec.optimiser,
@@ -119,55 +136,60 @@ def optimise_pulse(
         checkpoint=checkpoint,
         progress=progress,
     )
-    return _finished(problem, shape, found, limits)
+    return _finished(problem, variables, found)
 
 
-def _objective(problem: Evaluator, shape: SplineWaveform, limits: EchoTimeLimits) -> Objective:
-    """Return the loss as a function of the spline coefficients, then the two variables of the echo times."""
+def _objective(problem: Evaluator, variables: Variables) -> Objective:
+    """Return the loss as a function of the vector of variables."""
 
-    def evaluation(x: np.ndarray) -> Evaluation:
-        variables = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    def evaluation(at: np.ndarray) -> Evaluation:
+        x = torch.tensor(at, dtype=torch.float64, requires_grad=True)
         try:
-            loss, metrics = problem.loss_and_metrics(shape.waveform_hz(variables[:-2]), *limits.seconds(variables[-2:]))
+            loss, metrics = problem.loss_of_shots(variables.shots(x))
         except LossNotFinite as error:
             # The descent stops there, and keeps what it had.
-            return Evaluation(loss=math.nan, gradient=np.full(x.shape, math.nan), terms={error.term: math.nan})
-        (gradient,) = torch.autograd.grad(loss, variables)
+            return Evaluation(loss=math.nan, gradient=np.full(at.shape, math.nan), terms={error.term: math.nan})
+        (gradient,) = torch.autograd.grad(loss, x)
         return Evaluation(loss=float(loss.detach()), gradient=gradient.numpy(), terms=metrics.terms)
 
     return evaluation
 
 
-def _finished(problem: Evaluator, shape: SplineWaveform, found: Search, limits: EchoTimeLimits) -> DesignResult:
-    """Return the best point with its pulse and echo times rounded, and what they reach as rounded."""
-    te1_s, te2_s = limits.on_raster(*(float(te_s) for te_s in limits.seconds(torch.as_tensor(found.x[-2:]))))
-    waveform = shape.waveform_hz(torch.tensor(found.x[:-2])).detach()
-    # A ten-thousandth of a hertz: far below what a file keeps, and the last digit that anything prints.
-    waveform = torch.view_as_complex(torch.round(torch.view_as_real(waveform), decimals=4))
+def _finished(problem: Evaluator, variables: Variables, found: Search) -> DesignResult:
+    """Return the best point with its pulses and echo times rounded, and what they reach as rounded."""
+    played = variables.rounded(torch.tensor(found.x))
     with torch.no_grad():
-        _, metrics = problem.loss_and_metrics(waveform, *(torch.tensor(t, dtype=torch.float64) for t in (te1_s, te2_s)))
+        _, metrics = problem.loss_of_shots(played)
     return DesignResult(
-        pulse=RFPulse(b1_hz=waveform, dwell_s=shape.dwell_s, carrier_offset_hz=problem.carrier_hz, name="edit"),
-        te1_s=te1_s,
-        te2_s=te2_s,
+        shots=tuple(_designed(shot, variables.shape.dwell_s, problem.carrier_hz) for shot in played),
         metrics=metrics,
         history=found.history,
         status=found.status,
-        landscape=_landscape(shape, found),
+        landscape=_landscape(variables, found),
         interrupted=found.interrupted,
         failure=found.failure,
     )
 
 
-def _landscape(shape: SplineWaveform, found: Search) -> Landscape | None:
-    """Return where the starts ended."""
+def _designed(shot: PlayedShot, dwell_s: float, carrier_hz: float) -> DesignedShot:
+    """Return a shot with its waveforms as pulses."""
+    waveforms = shot.b1_hz if isinstance(shot.b1_hz, Mapping) else {}
+    pulses = {
+        place: RFPulse(b1_hz=waveform, dwell_s=dwell_s, carrier_offset_hz=carrier_hz, name="edit")
+        for place, waveform in waveforms.items()
+    }
+    return DesignedShot(pulses=pulses, te1_s=float(shot.te1_s), te2_s=float(shot.te2_s))
+
+
+def _landscape(variables: Variables, found: Search) -> Landscape | None:
+    """Return where the starts ended; several waveforms count as one long one."""
     if not found.starts:
         return None
     return landscape(
         [run.name for run in found.starts],
         [run.loss for run in found.starts],
         [len(run.history) for run in found.starts],
-        [shape.waveform_hz(torch.tensor(run.x[:-2])) for run in found.starts],
+        [torch.cat(variables.waveforms_hz(torch.tensor(run.x))) for run in found.starts],
     )
 
 

@@ -19,15 +19,33 @@ AGGREGATES = ("mean", "soft_worst", "worst")
 """How a loss of every member of the ensemble becomes one number."""
 SPECTRUM_MODES = ("complex", "magnitude")
 """How the loss "spectrum" compares spectra."""
+PLACES = ("excitation", "echo_top", "te1", "te2")
+"""Where a designed pulse may stand (`seqgen.sequence.double_echo.TIME_OF` has the times)."""
+SHOTS = ("edited", "plain")
+"""Kinds of shots: with designed pulses, or without."""
+COMBINATIONS = ("joint", "difference")
+"""What is made of several shots: all fitted together, or half of the first minus the second."""
+ONE_SPECTRUM = ("window", "spectrum", "state", "suppression")
+"""Losses that look at one spectrum: of several shots, at their difference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DesignSpec:
     """What the editing pulse is to do, and within which limits."""
 
-    place: Literal["excitation", "echo_top", "te1", "te2", "te1_te2"] = "echo_top"
-    """Where the pulse sits: `echo_top` is centred on the first spin echo of PRESS; `te1` and `te2` are TE/4 before and
-    after its second refocusing pulse, `te1_te2` plays one waveform at both; `excitation` replaces the excitation."""
+    place: str | tuple[str, ...] = "echo_top"
+    """Where pulses stand, one of `PLACES` or several: `echo_top` is centred on the first spin echo of PRESS; `te1` and
+    `te2` are TE/4 before and after its second refocusing pulse; `excitation` replaces the excitation."""
+    own_waveforms: bool = False
+    """Every place has a waveform of its own; else all places play the same one."""
+    shots: tuple[str, ...] = ("edited",)
+    """Shots that share the scan time in equal parts, in turn: `edited`, each with waveforms of its own, or `plain`.
+    An ON/OFF pair is [edited, plain], or [edited, edited] where OFF is designed too."""
+    combine: Literal["joint", "difference"] = "joint"
+    """What is made of several shots: `joint`, all are fitted together (losses crlb and correlation); `difference`, of
+    two shots half of the first minus the second."""
+    own_echo_times: bool = False
+    """Every shot has echo times of its own, where they are fitted together; else all have the same."""
     target: str
     """Metabolite whose signal the window keeps, for example "Glu"."""
     interferers: tuple[str, ...]
@@ -101,11 +119,21 @@ class DesignSpec:
     """Second echo time of PRESS (starting value where timings are optimised), s."""
     optimise_timing: bool = True
     """Let the optimiser move te1_s and te2_s as well."""
+    optimise_offset: bool = False
+    """Give every waveform a phase and a frequency offset as variables of their own. The spline alone can turn a pulse
+    or shift it in frequency, but only by moving all of its coefficients at once."""
+    offset_max_hz: float = 200.0
+    """Largest such offset from the carrier, either way, Hz."""
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Every place at which the waveform is played, one or two of the sequence's `editing_places`."""
-        return ("te1", "te2") if self.place == "te1_te2" else (self.place,)
+        """Every place at which a designed pulse is played, some of the sequence's `editing_places`."""
+        return (self.place,) if isinstance(self.place, str) else self.place
+
+    @property
+    def waveforms(self) -> tuple[tuple[str, ...], ...]:
+        """The places of each waveform of an edited shot."""
+        return tuple((place,) for place in self.places) if self.own_waveforms else (self.places,)
 
     @property
     def start_names(self) -> tuple[str, ...]:
@@ -139,6 +167,7 @@ class DesignSpec:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, but is {getattr(self, name)}.")
         self._require_terms()
+        self._require_shots()
         if self.starts < 1 or self.iterations < 1:
             raise InputError(f"starts and iterations must be at least 1, but are {self.starts} and {self.iterations}.")
         self._require_descent()
@@ -180,6 +209,32 @@ class DesignSpec:
             raise InputError(
                 f"spectrum_lines must be finite with an amplitude other than zero, but is {list(self.spectrum_lines)}."
             )
+
+    def _require_shots(self) -> None:
+        """Refuse places and shots that make no sequence, and losses that do not look at what they make."""
+        places, shots = self.places, self.shots
+        if not places or len(set(places)) < len(places) or not set(places) <= set(PLACES):
+            raise InputError(f"place must name one or several of {', '.join(PLACES)}, each once, but is {self.place}.")
+        if not shots or not set(shots) <= set(SHOTS) or "edited" not in shots or shots.count("plain") > 1:
+            raise InputError(
+                f"shots must name {' and '.join(SHOTS)} shots, at least one edited and at most one plain, but is "
+                f"{list(shots)}."
+            )
+        if self.combine not in COMBINATIONS:
+            raise InputError(f"combine must be one of {', '.join(COMBINATIONS)}, but is {self.combine!r}.")
+        if self.combine == "difference" and (len(shots) != 2 or shots[0] != "edited" or self.own_echo_times):
+            raise InputError(
+                "combine: difference needs two shots with the same echo times, the first one edited, for example "
+                f"[edited, plain], but shots is {list(shots)} and own_echo_times {self.own_echo_times}."
+            )
+        single = [name for name in ONE_SPECTRUM if self.loss.get(name, 0.0) > 0]
+        if len(shots) > 1 and self.combine == "joint" and single:
+            raise InputError(
+                f"The loss {', '.join(single)} looks at one spectrum, but shots has {len(shots)} that are fitted "
+                "together. Set combine to difference, or use the losses crlb and correlation."
+            )
+        if not 0 < self.offset_max_hz < math.inf:
+            raise InputError(f"offset_max_hz must be positive and finite, but is {self.offset_max_hz}.")
 
     def _require_descent(self) -> None:
         """Refuse starts that do not exist and descents that go nowhere."""

@@ -1,7 +1,7 @@
 """Where the optimiser begins: random coefficients, textbook pulses, or a waveform of a file."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,33 +26,55 @@ _EDGE_KNOTS = 4
 
 
 def start_points(
-    spec: DesignSpec, shape: SplineWaveform, *, seed: int, pulses: Mapping[str, RFPulse], carrier_hz: float
+    spec: DesignSpec,
+    shape: SplineWaveform,
+    *,
+    seed: int,
+    pulses: Mapping[str, Sequence[RFPulse]],
+    carrier_hz: float,
+    n_waveforms: int = 1,
 ) -> list[tuple[str, np.ndarray]]:
-    """Return name and spline coefficients, shape (n_parameters,), of every start.
+    """Return name and spline coefficients, shape (n_waveforms * n_parameters,), of every start.
+
+    A textbook pulse, or a file with one pulse, is the start of every waveform of the first edited shot; the waveforms
+    of further ones begin at random: shots that began alike would stay alike.
 
     Args:
         spec: Names the starts.
         shape: The parameterisation.
         seed: Seed of the random ones.
-        pulses: The pulse of each file that the spec names.
+        pulses: The pulses of each file that the spec names: one, or one for every waveform.
         carrier_hz: Carrier of the editing pulse, Hz; a pulse with another carrier is carried over.
+        n_waveforms: Number of waveforms of all edited shots.
 
     Raises:
-        InputError: If a pulse does not last as long as the editing pulse.
+        InputError: If a pulse does not last as long as the editing pulse, or a file holds another number of pulses.
     """
     generator = torch.Generator().manual_seed(seed)
+
+    def drawn() -> Tensor:
+        return START_SD * torch.randn(shape.n_parameters, generator=generator, dtype=torch.float64)
+
     points: list[tuple[str, np.ndarray]] = []
     for name in spec.start_names:
         if name == "random":
             for k in range(spec.starts):
-                theta = START_SD * torch.randn(shape.n_parameters, generator=generator, dtype=torch.float64)
-                points.append((f"random {k + 1}", theta.numpy()))
+                points.append((f"random {k + 1}", torch.cat([drawn() for _ in range(n_waveforms)]).numpy()))
             continue
         if name in _TEXTBOOK:
-            wanted_hz = textbook_waveform(name, spec, shape.b1_max_hz)
+            wanted_hz = [textbook_waveform(name, spec, shape.b1_max_hz)]
         else:
-            wanted_hz = carried_over(pulses[name], spec, carrier_hz)
-        points.append((name, project(shape, wanted_hz).numpy()))
+            wanted_hz = [carried_over(pulse, spec, carrier_hz) for pulse in pulses[name]]
+        if len(wanted_hz) not in (1, n_waveforms):
+            raise InputError(
+                f"start: {name} must hold one pulse or the {n_waveforms} that the design has, but holds "
+                f"{len(wanted_hz)}. Change the file or shots and own_waveforms."
+            )
+        thetas = [project(shape, each_hz) for each_hz in wanted_hz]
+        if len(thetas) == 1:
+            alike = len(spec.waveforms)
+            thetas = thetas * alike + [drawn() for _ in range(n_waveforms - alike)]
+        points.append((name, torch.cat(thetas).numpy()))
     return points
 
 

@@ -11,13 +11,14 @@ from seqgen.design.artefact import Design
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.pipeline.study import ScanStudy, Study
 from seqgen.provenance import replacing, sha256_file, versions
+from seqgen.pulse.waveform import RFPulse
 from seqgen.scanner import Scanner
 from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.played import built_shots
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.seqfile.writer import SeqFormat, write_seq
-from seqgen.sequence.plugins import Built
+from seqgen.sequence.plugins import Built, DesignedShot
 from seqgen.simulate.dephasing import crusher_verdict, pathway_signals
 from seqgen.simulate.pathways import alike_but_for_phases
 from seqgen.spin.hamiltonian import molecule_models
@@ -44,9 +45,17 @@ class BuiltFiles:
 def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> BuiltFiles:
     """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form."""
     _require_own_design(study, design, design_path)
-    params = study.params(te1_s=design.te1_s, te2_s=design.te2_s, receiver_phase_rad=design.receiver_phase_rad)
-    built = study.build(params, design.pulse)
+    built = study.build(*played_design(study, design))
     return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})
+
+
+def played_design(study: Study, design: Design) -> tuple[Any, RFPulse | None, tuple[DesignedShot, ...]]:
+    """Return the parameters, pulse and shots with which a design is built: what `Study.build` takes."""
+    first = design.shots[0]
+    params = study.params(te1_s=first.te1_s, te2_s=first.te2_s)
+    if len(design.shots) > 1 or len(design.pulses) > 1:
+        return params, None, design.shots
+    return replace(params, receiver_phase_rad=first.receiver_phase_rad), design.pulse, ()
 
 
 def build_plain(study: ScanStudy, te_s: tuple[float, float] | None, folder: Path) -> BuiltFiles:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +12,8 @@ from seqgen import library
 from seqgen.design.artefact import Design, save_design
 from seqgen.design.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from seqgen.design.echo_times import EchoTimeLimits, echo_time_limits
-from seqgen.design.evaluate import Evaluator, evaluator
+from seqgen.design.evaluate import Evaluator, Metrics, evaluator
+from seqgen.design.forward import PlayedShot
 from seqgen.design.optimise import DesignResult, optimise_pulse, optimise_timing
 from seqgen.errors import InputError
 from seqgen.pipeline.starts import start_files, start_pulses
@@ -20,6 +22,7 @@ from seqgen.provenance import Provenance, source
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.played import built_shots
+from seqgen.sequence.plugins import DesignedShot
 from seqgen.simulate.propagate import DESIGN_J_STEP_S, RESULT_J_STEP_S
 from seqgen.timeline import Timeline
 
@@ -110,7 +113,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
     if plain.model.needs_waveform:
         raise InputError(
             f"Sequence {protocol.sequence.name} edits without a design too, so there is no plain PRESS to beat. Design "
-            f"for `press` with place: {spec.place}."
+            f"for `press` with place: {' and '.join(spec.places)}."
         )
     press = optimise_timing(
         plain, te_min_s=plain_minimum, te_raster_s=raster_s, progress=reporter.progress("TE-optimised PRESS")
@@ -122,6 +125,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         b1_max_hz=protocol.scanner.b1_max_hz,
         te_min_s=(limits.te1_min_s, limits.te2_min_s(limits.te1_min_s)),
         te2_sides=limits.te2_sides,
+        plain_te_min_s=plain_minimum,
         te_raster_s=limits.raster_s,
         seed=protocol.seed,
         start_pulses=starts,
@@ -131,20 +135,17 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
     numbers = reporter.progress("Final numbers")
     fine_press = _problem(study, None, (press.te1_s, press.te2_s), fine=True)
     numbers(1, 3)
-    # Built at the very echo times that are returned: those that the sequence cannot play end here.
-    fine_edited = _problem(study, stand_in, (result.te1_s, result.te2_s), fine=True)
+    metrics, phases_rad = _reached(study, result.shots)
     numbers(2, 3)
     with torch.no_grad():
         _, press_metrics = fine_press.loss_and_metrics(None, *_seconds(press.te1_s, press.te2_s))
-        _, metrics = fine_edited.loss_and_metrics(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
-        phase_rad = fine_edited.receiver_phase_rad(result.pulse.b1_hz, *_seconds(result.te1_s, result.te2_s))
     numbers(3, 3)
     design = Design(
         name=protocol.name,
-        pulse=result.pulse,
-        te1_s=result.te1_s,
-        te2_s=result.te2_s,
-        receiver_phase_rad=phase_rad,
+        shots=tuple(
+            replace(shot, receiver_phase_rad=phase) for shot, phase in zip(result.shots, phases_rad, strict=True)
+        ),
+        combine=spec.combine,
         metrics=metrics,
         press_te1_s=press.te1_s,
         press_te2_s=press.te2_s,
@@ -161,6 +162,43 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         landscape=result.landscape,
     )
     return design, result
+
+
+def evaluate_design(study: Study, design: Design) -> Metrics:
+    """Return what a design reaches, computed anew from its waveforms as `make_design` does it for the file.
+
+    Raises:
+        InputError: If the protocol's sequence cannot play its echo times, or its shots are not those of the protocol.
+    """
+    kinds = tuple("edited" if shot.pulses else "plain" for shot in design.shots)
+    if kinds != study.protocol.design.shots:
+        raise InputError(
+            f"Design {design.name} has the shots {', '.join(kinds)}, but {study.path} wants "
+            f"{', '.join(study.protocol.design.shots)}. Evaluate it with the protocol that it was made from."
+        )
+    with _one_thread():
+        return _reached(study, design.shots)[0]
+
+
+def _reached(study: Study, shots: Sequence[DesignedShot]) -> tuple[Metrics, tuple[float, ...]]:
+    """Return what shots reach together, and the receiver phase of each, with fine steps and many positions.
+
+    The templates are built at the very echo times of the shots: those that the sequence cannot play end here.
+    """
+    edited = next(shot for shot in shots if shot.pulses)
+    problem = _problem(study, next(iter(edited.pulses.values())), (edited.te1_s, edited.te2_s), fine=True)
+    for shot in shots:
+        study.build(_bare_params(study, (shot.te1_s, shot.te2_s)), next(iter(shot.pulses.values()), None))
+    played = [
+        PlayedShot(
+            b1_hz={place: pulse.b1_hz for place, pulse in shot.pulses.items()} or None,
+            **dict(zip(("te1_s", "te2_s"), _seconds(shot.te1_s, shot.te2_s), strict=True)),
+        )
+        for shot in shots
+    ]
+    with torch.no_grad():
+        _, metrics = problem.loss_of_shots(played)
+        return metrics, problem.receiver_phase_rad(played)
 
 
 def _minimum_te_s(study: Study, pulse: RFPulse | None) -> tuple[float, float]:
@@ -180,20 +218,12 @@ def _limits(study: Study, pulse: RFPulse, plain_minimum_s: tuple[float, float]) 
 
 
 def _problem(study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, fine: bool = False) -> Evaluator:
-    """Return the design problem on the protocol's own sequence, built at some echo times."""
+    """Return the design problem on the protocol's own sequence, built at some echo times, plain or with a stand-in."""
     protocol = study.protocol
-    known = {field.name for field in fields(protocol.sequence.params)}
-    params = study.params(
-        te1_s=te_s[0],
-        te2_s=te_s[1],
-        **{name: value for name, value in _BARE.items() if name in known},
-    )
-    template: Sequence[Timeline] = phase_cycle(
-        built_shots(study.build(params, pulse).blocks, protocol.scanner, f"{protocol.name} template")
-    )
+    mixed = pulse is not None and "plain" in protocol.design.shots
     return evaluator(
         protocol.design,
-        template,
+        _template(study, pulse, te_s),
         study.systems,
         study.relaxation,
         spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
@@ -204,7 +234,21 @@ def _problem(study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, 
         macromolecules=()
         if protocol.sample.macromolecules == "none"
         else library.macromolecule_peaks(protocol.sample.macromolecules),
+        plain_template=_template(study, None, te_s) if mixed else None,
     )
+
+
+def _template(study: Study, pulse: RFPulse | None, te_s: tuple[float, float]) -> Sequence[Timeline]:
+    """Return the shots of one phase cycle of the protocol's sequence without suppression and references."""
+    built = study.build(_bare_params(study, te_s), pulse)
+    return phase_cycle(built_shots(built.blocks, study.protocol.scanner, f"{study.protocol.name} template"))
+
+
+def _bare_params(study: Study, te_s: tuple[float, float]) -> Any:
+    """Return the parameters of the protocol's sequence at some echo times, with the pulses of the echo alone."""
+    known = {field.name for field in fields(study.protocol.sequence.params)}
+    bare = {name: value for name, value in _BARE.items() if name in known}
+    return study.params(te1_s=te_s[0], te2_s=te_s[1], **bare)
 
 
 def _seconds(*times_s: float) -> tuple[torch.Tensor, ...]:

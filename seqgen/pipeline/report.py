@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.axes import ppm_to_hz
-from seqgen.design.artefact import Design, load_design
+from seqgen.design.artefact import Design, load_design, waveforms
 from seqgen.errors import InputError
 from seqgen.mrs.basis import load_basis
 from seqgen.mrs.fit_result import FitResult, load_fit
@@ -219,17 +219,24 @@ def _what(study: Study, design: Design, seq: SeqFile) -> Section:
 
 def _pulse(study: Study, design: Design) -> Section:
     spec, limit_hz = study.protocol.design, study.protocol.scanner.b1_max_hz
-    pulse = design.pulse
-    rows = (
-        (
-            "Peak",
-            f"{pulse.peak_hz:.4f} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.3f} uT)",
-            f"{spec.b1_max_hz:g} Hz (protocol), {limit_hz:.0f} Hz (scanner)",
-        ),
-        ("Energy", f"{pulse.energy_hz2_s:.3f} Hz² s", f"{spec.energy_max_hz2_s:g} Hz² s (protocol)"),
-        ("Root mean square", f"{pulse.rms_hz:.3f} Hz", "-"),
-        ("Optimiser", design.status, "-"),
-    )
+    played = [
+        (" and ".join(places) + (f" of shot {k + 1}" if len(design.shots) > 1 else ""), pulse)
+        for k, shot in enumerate(design.shots)
+        for places, pulse in waveforms(shot)
+    ]
+    rows = [
+        row
+        for where, pulse in played
+        for row in (
+            (
+                f"Peak at {where}",
+                f"{pulse.peak_hz:.4f} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.3f} uT)",
+                f"{spec.b1_max_hz:g} Hz (protocol), {limit_hz:.0f} Hz (scanner)",
+            ),
+            ("Energy", f"{pulse.energy_hz2_s:.3f} Hz² s", f"{spec.energy_max_hz2_s:g} Hz² s (protocol)"),
+            ("Root mean square", f"{pulse.rms_hz:.3f} Hz", "-"),
+        )
+    ]
     names = design.landscape.names if design.landscape is not None else ()
     history = {
         ((names[k] if k < len(names) else f"start {k + 1}") if k < len(design.history) - 1 else "final"): np.array(run)
@@ -239,17 +246,21 @@ def _pulse(study: Study, design: Design) -> Section:
     return Section(
         title="The pulse",
         items=(
-            Figure(
-                drawing=pulse_figure(
-                    pulse,
-                    spectrometer_frequency_hz=study.protocol.spectrometer_frequency_hz,
-                    reference_ppm=study.protocol.water_shift_ppm,
-                    window_ppm=spec.window_ppm,
-                ),
-                caption="The editing pulse: amplitude, phase, and its spectrum (small-tip flip angle).",
-                alt="Amplitude and phase of the editing pulse against time, and its spectrum against chemical shift.",
+            *(
+                Figure(
+                    drawing=pulse_figure(
+                        pulse,
+                        spectrometer_frequency_hz=study.protocol.spectrometer_frequency_hz,
+                        reference_ppm=study.protocol.water_shift_ppm,
+                        window_ppm=spec.window_ppm,
+                    ),
+                    caption=f"The editing pulse at {where}: amplitude, phase, and its spectrum (small-tip flip angle).",
+                    alt=f"Amplitude and phase of the editing pulse at {where} against time, and its spectrum against "
+                    "chemical shift.",
+                )
+                for where, pulse in played
             ),
-            Table(header=("Quantity", "Value", "Limit"), rows=rows),
+            Table(header=("Quantity", "Value", "Limit"), rows=(*rows, ("Optimiser", design.status, "-"))),
             Figure(
                 drawing=optimisation_figure(
                     history,

@@ -1,5 +1,6 @@
 """Waveforms of files as starts of the optimiser."""
 
+from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -21,8 +22,10 @@ def start_files(study: Study) -> dict[str, Path]:
     return {name: study.path.parent / name for name in names}
 
 
-def start_pulses(study: Study) -> dict[str, RFPulse]:
+def start_pulses(study: Study) -> dict[str, list[RFPulse]]:
     """Read them: a design (.json), arrays (.npz: b1_hz, dwell_s) or a table (.csv: t_start_s,amp_Hz,phase_rad).
+
+    A design of several waveforms gives all of them, as they are played.
 
     Arrays and tables are in the frame of the design's carrier. A table's samples share the duration of the pulse.
 
@@ -32,20 +35,17 @@ def start_pulses(study: Study) -> dict[str, RFPulse]:
     return {name: _read(path, study) for name, path in start_files(study).items()}
 
 
-def _read(path: Path, study: Study) -> RFPulse:
-    """Return the pulse of a file."""
+def _read(path: Path, study: Study) -> list[RFPulse]:
+    """Return the pulses of a file."""
     protocol, spec = study.protocol, study.protocol.design
     if path.suffix.lower() == ".json":
-        pulse = load_design(path).pulse
-        return RFPulse(
-            b1_hz=pulse.b1_hz, dwell_s=pulse.dwell_s, carrier_offset_hz=pulse.carrier_offset_hz, name=path.name
-        )
+        return [replace(pulse, name=path.name) for pulse in load_design(path).pulses]
     carrier_hz = ppm_to_hz(spec.carrier_ppm, protocol.spectrometer_frequency_hz, protocol.water_shift_ppm)
     if path.suffix.lower() == ".npz":
         b1_hz, dwell_s = _arrays(path)
     else:
         b1_hz, dwell_s = _table(path, spec.duration_s)
-    return RFPulse(b1_hz=b1_hz, dwell_s=dwell_s, carrier_offset_hz=carrier_hz, name=path.name)
+    return [RFPulse(b1_hz=b1_hz, dwell_s=dwell_s, carrier_offset_hz=carrier_hz, name=path.name)]
 
 
 def _arrays(path: Path) -> tuple[torch.Tensor, float]:

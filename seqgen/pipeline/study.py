@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from seqgen import config, library
+from seqgen.errors import InputError
 from seqgen.provenance import Progress, Source, source
 from seqgen.pulse.waveform import RFPulse
-from seqgen.sequence.plugins import BuildContext, Built
+from seqgen.sequence.plugins import BuildContext, Built, DesignedShot, plays_shots
 from seqgen.spin.system import Relaxation, SpinSystem
 
 
@@ -37,22 +38,33 @@ class ScanStudy:
     voxel_from: Source | None = None
     """The NIfTI file that placed the voxel instead of the protocol (`pipeline.voxel.study_with_voxel`), or None."""
 
-    def context(self, pulse: RFPulse | None) -> BuildContext:
-        """Return what a sequence is built with."""
+    def context(self, pulse: RFPulse | None, shots: tuple[DesignedShot, ...] = ()) -> BuildContext:
+        """Return what a sequence is built with: a designed pulse, or the shots of a design, or neither."""
         return BuildContext(
             scanner=self.protocol.scanner,
             spectrometer_frequency_hz=self.protocol.spectrometer_frequency_hz,
             water_shift_ppm=self.protocol.water_shift_ppm,
             editing_pulse=pulse,
+            editing_shots=shots,
         )
 
     def params(self, **changes: Any) -> Any:
         """Return the sequence's parameters with some changed."""
         return replace(self.protocol.sequence.params, **changes)
 
-    def build(self, params: Any, pulse: RFPulse | None) -> Built:
-        """Build the protocol's sequence."""
-        return self.protocol.sequence.spec.build(params, self.context(pulse))
+    def build(self, params: Any, pulse: RFPulse | None, shots: tuple[DesignedShot, ...] = ()) -> Built:
+        """Build the protocol's sequence.
+
+        Raises:
+            InputError: If it cannot play the shots of a design, or refuses its parameters.
+        """
+        spec = self.protocol.sequence.spec
+        if shots and not plays_shots(spec):
+            raise InputError(
+                f"Sequence {spec.name!r} plays one designed pulse, but this design has {len(shots)} shots or several "
+                "waveforms. Use press, or design one shot with one waveform."
+            )
+        return spec.build(params, self.context(pulse, shots))
 
     @property
     def energy_max_hz2_s(self) -> float | None:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TWO: tuple[float, ...] = (0.0, math.pi)
 """Two steps: cancels what does not change its order at the pulse by an odd number."""
@@ -23,6 +23,11 @@ class PhaseStep:
     """Phase added to each pulse, in the order of play, rad."""
     receiver_phase_rad: float
     """Phase of the receiver, rad: the signal is multiplied by exp(-i phase)."""
+
+
+def turned(step: PhaseStep, receiver_rad: float) -> PhaseStep:
+    """Return a step with a phase added to the receiver's, rad."""
+    return replace(step, receiver_phase_rad=step.receiver_phase_rad + receiver_rad)
 
 
 def nested_cycle(orders: Sequence[int], phases_rad: Sequence[Sequence[float]]) -> tuple[PhaseStep, ...]:

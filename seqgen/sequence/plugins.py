@@ -1,5 +1,6 @@
 """Sequences as plug-ins: anyone's package may register one under the entry point group `seqgen.sequences`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -26,6 +27,20 @@ _IMPORT_FAILURES: tuple[type[Exception], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DesignedShot:
+    """One of the shots of a design: they take turns, shot by shot, as editing conditions."""
+
+    pulses: Mapping[str, RFPulse]
+    """The designed pulse of each place; empty: a shot without."""
+    te1_s: float
+    """First echo time, s."""
+    te2_s: float
+    """Second echo time, s."""
+    receiver_phase_rad: float = 0.0
+    """Receiver phase that puts the target into absorption, rad: the signal is multiplied by exp(-i phase)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class BuildContext:
     """What a sequence needs beside its own parameters."""
 
@@ -37,6 +52,9 @@ class BuildContext:
     """Shift of water, ppm: offsets in Hz count from here."""
     editing_pulse: RFPulse | None = None
     """The designed pulse; None for the plain sequence."""
+    editing_shots: tuple[DesignedShot, ...] = ()
+    """A design of several shots, or of several waveforms, instead: for sequences whose attribute `plays_shots` is True,
+    with the echo times of each."""
 
     def __post_init__(self) -> None:
         # Before any sequence builds anything, whoever wrote it.
@@ -82,6 +100,16 @@ def editing_places(spec: SequenceSpec) -> tuple[str, ...]:
         ('echo_top', 'te1', 'te2')
     """
     return tuple(getattr(spec, "editing_places", ()))
+
+
+def plays_shots(spec: SequenceSpec) -> bool:
+    """Return whether a sequence plays designs of several shots or waveforms (its attribute `plays_shots`).
+
+    Example:
+        >>> plays_shots(find_sequence("press"))
+        True
+    """
+    return bool(getattr(spec, "plays_shots", False))
 
 
 def sequence_names() -> list[str]:

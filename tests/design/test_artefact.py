@@ -10,16 +10,18 @@ from seqgen.design.evaluate import Metrics
 from seqgen.design.landscape import Landscape
 from seqgen.errors import InputError
 from seqgen.provenance import Provenance, Source
+from seqgen.sequence.plugins import DesignedShot
 
 
 @pytest.fixture
 def design():
     return Design(
         name="a_study",
-        pulse=random_pulse(),
-        te1_s=0.0412,
-        te2_s=0.03398,
-        receiver_phase_rad=-1.234567,
+        shots=(
+            DesignedShot(
+                pulses={"echo_top": random_pulse()}, te1_s=0.0412, te2_s=0.03398, receiver_phase_rad=-1.234567
+            ),
+        ),
         metrics=Metrics(loss=-1.5, signal=0.4, contamination=0.1),
         press_te1_s=0.018,
         press_te2_s=0.091,
@@ -38,8 +40,18 @@ def test_round_trip_keeps_every_digit(design, tmp_path):
     got = load_design(path)
     assert torch.equal(torch.view_as_real(got.pulse.b1_hz), torch.view_as_real(design.pulse.b1_hz))
     assert (got.pulse.dwell_s, got.pulse.carrier_offset_hz) == (2e-5, -301.0)
-    times = ("te1_s", "te2_s", "press_te1_s", "press_te2_s", "receiver_phase_rad")
-    for name in (*times, "name", "history", "status", "spectrometer_frequency_hz", "reference_ppm"):
+    for name in ("te1_s", "te2_s", "receiver_phase_rad"):
+        assert getattr(got.shots[0], name) == getattr(design.shots[0], name), name
+    for name in (
+        "press_te1_s",
+        "press_te2_s",
+        "combine",
+        "name",
+        "history",
+        "status",
+        "spectrometer_frequency_hz",
+        "reference_ppm",
+    ):
         assert getattr(got, name) == getattr(design, name), name
     assert asdict(got.metrics) == asdict(design.metrics)
     assert asdict(got.press_metrics) == asdict(design.press_metrics)
@@ -66,14 +78,15 @@ def test_the_landscape_is_kept_where_there_is_one(design, tmp_path):
 
 def test_plain_json_tells_amplitude_and_energy(design, tmp_path):
     save_design(design, tmp_path / "design.json")
-    pulse = json.loads((tmp_path / "design.json").read_text())["pulse"]
+    pulse = json.loads((tmp_path / "design.json").read_text())["shots"][0]["pulses"][0]
     energy = sum(x**2 + y**2 for x, y in zip(pulse["b1_re_hz"], pulse["b1_im_hz"], strict=True)) * 2e-5
     assert pulse["energy_hz2_s"] == pytest.approx(energy, rel=1e-12)
     assert pulse["peak_hz"] == pytest.approx(200.0)
 
 
 def test_a_file_cut_anywhere_is_refused_by_name(design, tmp_path):
-    short = replace(design, pulse=replace(design.pulse, b1_hz=design.pulse.b1_hz[:4]))
+    pulses = {"echo_top": replace(design.pulse, b1_hz=design.pulse.b1_hz[:4])}
+    short = replace(design, shots=(replace(design.shots[0], pulses=pulses),))
     path = tmp_path / "design.json"
     save_design(short, path)
     whole = path.read_bytes().rstrip()
@@ -91,7 +104,7 @@ def test_damaged_content_is_refused_by_name(design, tmp_path):
         for value in (None, [], 3, "text"):
             content = good | {key: value}
             path.write_text(json.dumps(content))
-            if key in ("name", "status") or (key, value) in (("te1_s", 3), ("te2_s", 3), ("receiver_phase_rad", 3)):
+            if key in ("name", "status", "combine"):
                 continue
             if (key, value) in (("history", []), ("spectrometer_frequency_hz", 3), ("reference_ppm", 3)):
                 continue
@@ -103,7 +116,9 @@ def test_damaged_content_is_refused_by_name(design, tmp_path):
             load_design(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", '"x"', "{}", '{"format": "seqgen design 2"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", '"x"', "{}", '{"format": "seqgen design 2", "shots": []}', "\x00\xff"]
+)
 def test_other_files_are_refused_by_name(tmp_path, content):
     path = tmp_path / "design.json"
     path.write_text(content, encoding="latin-1")
@@ -120,7 +135,7 @@ def test_nan_in_the_waveform_is_refused(design, tmp_path):
     path = tmp_path / "design.json"
     save_design(design, path)
     content = json.loads(path.read_text())
-    content["pulse"]["b1_re_hz"][3] = float("nan")
+    content["shots"][0]["pulses"][0]["b1_re_hz"][3] = float("nan")
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="NaN or infinite"):
         load_design(path)

@@ -8,6 +8,7 @@ import torch
 from press_files import F0_HZ, SCANNER, WATER_PPM, build, random_pulse, write
 
 from seqgen import library
+from seqgen.design.forward import PlayedShot
 from seqgen.errors import InputError
 from seqgen.pulse.parameterise import spline_waveform
 from seqgen.seqfile.cycle import phase_cycle
@@ -121,7 +122,9 @@ def test_the_ensemble_is_a_mean_of_its_members(design_spec, design_problem, ense
 def test_the_receiver_phase_puts_the_target_into_absorption(design_spec, design_problem):
     problem = design_problem(design_spec())
     pulse = random_pulse().b1_hz
-    phase_rad = problem.receiver_phase_rad(pulse, *seconds(*TE_S))
+    te1_s, te2_s = seconds(*TE_S)
+    shot = PlayedShot(b1_hz=pulse, te1_s=te1_s, te2_s=te2_s)
+    phase_rad = problem.receiver_phase_rad([shot])[0]
     amplitude = problem.model.molecule_lines("Glu", pulse, 2e-5, problem.carrier_hz, *seconds(*TE_S)).amplitude
     window = (amplitude @ problem.window.response["Glu"]).sum().item() * np.exp(-1j * phase_rad)
     assert window.real > 0

@@ -16,8 +16,9 @@ from seqgen.design.objective import (
     aggregate,
     correlation_loss,
     crlb_loss,
+    crlb_sd,
     saturation,
-    scan_time_crlb_loss,
+    scan_time_sd,
     spectrum_loss,
     state_loss,
     state_overlap,
@@ -283,7 +284,7 @@ def test_bounds_and_correlation_are_those_of_least_squares_fits():
     fitted = np.linalg.lstsq(design, data, rcond=None)[0]
     sd, r = fitted[:2].std(axis=1), np.corrcoef(fitted[:2])[0, 1]
     # Standard error of sd: 1/sqrt(2 * 20000) = 0.5 %.
-    got = crlb_loss(torch.as_tensor(columns), 2, torch.as_tensor(nuisance), noise_sd)
+    got = crlb_loss(crlb_sd(torch.as_tensor(columns), 2, torch.as_tensor(nuisance), noise_sd))
     assert float(got) == pytest.approx(np.log(sd).mean(), abs=0.015)
     assert float(correlation_loss(torch.as_tensor(columns), torch.as_tensor(nuisance))) == pytest.approx(r**2, abs=0.02)
     assert 0.1 < r**2 < 0.9
@@ -296,14 +297,14 @@ def test_the_best_repetition_time_of_a_singlet():
 
     def loss(x):
         tr_s = x * t1_s[0]
-        return scan_time_crlb_loss(column, 1, nothing, 1.0, tr_s=tr_s, t1_s=t1_s)
+        return crlb_loss(scan_time_sd(column, 1, nothing, 1.0, tr_s=tr_s, t1_s=t1_s))
 
     best = number(1.25643).requires_grad_()
     (slope,) = torch.autograd.grad(loss(best), best)
     assert abs(float(slope)) < 1e-5
     assert all(float(loss(number(other))) > float(loss(best).detach()) for other in (1.1, 1.4))
     # A second of scan: 1/TR shots, each with its saturation.
-    per_shot = float(crlb_loss(column, 1, nothing, 1.0))
+    per_shot = float(crlb_loss(crlb_sd(column, 1, nothing, 1.0)))
     assert float(loss(number(2.0))) == pytest.approx(
         per_shot + math.log(math.sqrt(2.0 * 1.7) / (1 - math.exp(-2.0))), rel=1e-9
     )
@@ -355,7 +356,7 @@ def test_gradients_of_the_pure_losses():
     detector = random_spectra(1, 12, seed=6)[0]
     assert torch.autograd.gradcheck(lambda x: state_loss(state_overlap(x, detector), 0.8), x)
     nuisance, t1_s = random_spectra(12, 2, seed=8), number([1.0, 1.4, 0.7])
-    assert torch.autograd.gradcheck(lambda x: scan_time_crlb_loss(x.T, 2, nuisance, 0.4, tr_s=2.0, t1_s=t1_s), x)
+    assert torch.autograd.gradcheck(lambda x: crlb_loss(scan_time_sd(x.T, 2, nuisance, 0.4, tr_s=2.0, t1_s=t1_s)), x)
     assert torch.autograd.gradcheck(lambda x: correlation_loss(x.T, nuisance), x)
     assert torch.autograd.gradcheck(lambda x: suppression_loss((x.abs() ** 2).sum(-1)[:2], reference), x)
     values = VALUES.clone().requires_grad_()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqgen.design.objective import crlb_loss, window_energy, window_loss
+from seqgen.design.objective import crlb_loss, crlb_sd, window_energy, window_loss
 
 
 @pytest.mark.parametrize("half_width_hz", [1.0, 6.0, 60.0])
@@ -53,10 +53,10 @@ def test_crlb_loss_against_the_inverse_fisher_matrix_of_all_parameters():
     design = np.concatenate([np.concatenate([x.real, x.imag]) for x in (columns, nuisance)], axis=1)
     assert design.shape == (120, 9)
     bounds = np.sqrt(np.diag(np.linalg.inv(design.T @ design / noise_sd**2)))
-    got = crlb_loss(torch.from_numpy(columns), 2, torch.from_numpy(nuisance), noise_sd)
+    got = crlb_loss(crlb_sd(torch.from_numpy(columns), 2, torch.from_numpy(nuisance), noise_sd))
     assert float(got) == pytest.approx(np.log(bounds[:2]).mean(), rel=1e-9)
     # Ten times the signal: every bound a tenth.
-    ten = crlb_loss(torch.from_numpy(10 * columns), 2, torch.from_numpy(nuisance), noise_sd)
+    ten = crlb_loss(crlb_sd(torch.from_numpy(10 * columns), 2, torch.from_numpy(nuisance), noise_sd))
     assert float(ten) == pytest.approx(float(got) - math.log(10), rel=1e-9)
 
 
@@ -71,4 +71,4 @@ def test_losses_pass_gradcheck():
     assert torch.autograd.gradcheck(window, spectra)
     columns = torch.randn(12, 3, dtype=torch.complex128, generator=g, requires_grad=True)
     nuisance = torch.randn(12, 4, dtype=torch.complex128, generator=g)
-    assert torch.autograd.gradcheck(lambda x: crlb_loss(x, 2, nuisance, 0.4), columns)
+    assert torch.autograd.gradcheck(lambda x: crlb_loss(crlb_sd(x, 2, nuisance, 0.4)), columns)

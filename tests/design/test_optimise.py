@@ -40,7 +40,7 @@ def test_limits_hold(found, minimum_te_s):
     assert np.abs(b1).max() <= 120.0
     assert (np.abs(b1) ** 2).sum() * 2e-5 <= 60.0
     assert b1.size == 1000
-    for te_s, least_s in zip((result.te1_s, result.te2_s), minimum_te_s[True], strict=True):
+    for te_s, least_s in zip((result.shots[0].te1_s, result.shots[0].te2_s), minimum_te_s[True], strict=True):
         assert te_s >= least_s - 1e-12
         assert te_s / RASTER_S == pytest.approx(round(te_s / RASTER_S), abs=1e-6)
 
@@ -58,7 +58,7 @@ def test_the_design_beats_its_start_and_says_so(found):
     assert final[-1] < final[0]
     # Rounding of pulse and echo times costs next to nothing, and the metrics are those of the rounded pulse.
     assert result.metrics.loss == pytest.approx(final[-1], abs=0.02)
-    times = (torch.tensor(t, dtype=torch.float64) for t in (result.te1_s, result.te2_s))
+    times = (torch.tensor(t, dtype=torch.float64) for t in (result.shots[0].te1_s, result.shots[0].te2_s))
     assert problem.loss_and_metrics(result.pulse.b1_hz, *times)[1].loss == result.metrics.loss
 
 
@@ -78,13 +78,14 @@ def test_same_seed_same_bits_another_seed_another_pulse(design_spec, design_prob
     again = run(design_problem(spec), minimum_te_s[True], 11)
     other = run(design_problem(spec), minimum_te_s[True], 12)
     assert torch.equal(torch.view_as_real(one.pulse.b1_hz), torch.view_as_real(again.pulse.b1_hz))
-    assert (one.te1_s, one.te2_s, one.history) == (again.te1_s, again.te2_s, again.history)
+    assert one.history == again.history
+    assert (one.shots[0].te1_s, one.shots[0].te2_s) == (again.shots[0].te1_s, again.shots[0].te2_s)
     assert float((one.pulse.b1_hz - other.pulse.b1_hz).abs().max()) > 1.0
 
 
 def test_fixed_echo_times_stay(design_spec, design_problem, minimum_te_s):
     result = run(design_problem(design_spec(optimise_timing=False, iterations=2)), minimum_te_s[True], 1)
-    assert (result.te1_s, result.te2_s) == (0.041, 0.034)
+    assert (result.shots[0].te1_s, result.shots[0].te2_s) == (0.041, 0.034)
 
 
 def test_echo_times_out_of_reach_are_refused(design_spec, design_problem, minimum_te_s):
@@ -120,7 +121,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_pulse(
     design_spec, design_problem, minimum_te_s, monkeypatch
 ):
     """From the fourth call on the loss cannot be computed: the term is named, and the pulse is one met before."""
-    genuine, calls = Evaluator.loss_and_metrics, []
+    genuine, calls = Evaluator.loss_of_shots, []
 
     def failing(self, *arguments):
         calls.append(0)
@@ -129,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_pulse(
         return genuine(self, *arguments)
 
     problem = design_problem(design_spec(iterations=6))
-    monkeypatch.setattr(Evaluator, "loss_and_metrics", failing)
+    monkeypatch.setattr(Evaluator, "loss_of_shots", failing)
     found = run(problem, minimum_te_s[True], 1)
     assert "term window" in found.failure
     assert bool(torch.isfinite(torch.view_as_real(found.pulse.b1_hz)).all())

@@ -52,6 +52,10 @@ FREQUENCIES = {"spectrometer_frequency_hz": F0_HZ, "reference_ppm": WATER_PPM}
 PHANTOM = Path(__file__).resolve().parents[2] / "protocols" / "phantom_glu_gln_3t.yaml"
 
 
+def places_of(place):
+    return ("te1", "te2") if place == "te1_te2" else (place,)
+
+
 def seconds(*values):
     return tuple(torch.tensor(value, dtype=torch.float64) for value in values)
 
@@ -64,8 +68,7 @@ def built_at(place, pulse, te_s, **changes):
     """Build the sequence that plays a pulse at a place."""
     given = {"te1_s": te_s[0], "te2_s": te_s[1]} | changes
     if place != "excitation":
-        places = ("te1", "te2") if place == "te1_te2" else (place,)
-        return PRESS.build(replace(PARAMS, editing_places=places, **given), context(pulse))
+        return PRESS.build(replace(PARAMS, editing_places=places_of(place), **given), context(pulse))
     common = {name: getattr(PARAMS, name) for name in ("tr_s", "voxel_size_m", "voxel_position_m", "adc_samples")}
     params = ISIS_PRESS.Params(**(common | {"averages": 4, "dummy_scans": 1} | given))
     return ISIS_PRESS.build(params, context(pulse))
@@ -77,7 +80,7 @@ def template(place, pulse, te_s, **changes):
 
 def problem_at(spec, *, plain=False, positions_per_slice=2, j_step_s=4e-4):
     """The design problem at the spec's place, its template at the echo times of the spec."""
-    cycle = template(spec.place, None if plain else stand_in(spec.duration_s), (spec.te1_s, spec.te2_s))
+    cycle = template("_".join(spec.places), None if plain else stand_in(spec.duration_s), (spec.te1_s, spec.te2_s))
     names = (spec.target, *spec.interferers)
     return evaluator(
         spec,
@@ -97,7 +100,7 @@ def model_at(place, name, *, plain=False, positions_per_slice=2, j_step_s=4e-4):
         {name: library.spin_system(name)},
         {name: RELAXATION},
         ensemble(),
-        places=("te1", "te2") if place == "te1_te2" else (place,),
+        places=places_of(place),
         positions_per_slice=positions_per_slice,
         j_step_s=j_step_s,
         **FREQUENCIES,
@@ -106,7 +109,7 @@ def model_at(place, name, *, plain=False, positions_per_slice=2, j_step_s=4e-4):
 
 def spec_at(design_spec, place, **changes):
     te1_s, te2_s = TE_S[place]
-    return design_spec(**({"place": place, "te1_s": te1_s, "te2_s": te2_s} | changes))
+    return design_spec(**({"place": places_of(place), "te1_s": te1_s, "te2_s": te2_s} | changes))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -235,7 +238,7 @@ def test_what_isis_keeps_of_a_singlet():
 @pytest.mark.parametrize("place", ["echo_top", "te1", "te2", "te1_te2"])
 def test_the_limits_are_those_of_the_sequence(place):
     """At the stated limit PRESS builds, one step of the raster below it refuses, for short and long TE1."""
-    places = ("te1", "te2") if place == "te1_te2" else (place,)
+    places = places_of(place)
     params = replace(PARAMS, editing_places=places)
     minimum, plain = (PRESS.minimum_te_s(params, context(pulse)) for pulse in (stand_in(), None))
     limits = echo_time_limits(places, minimum, plain, 4e-5)
@@ -272,7 +275,7 @@ def test_an_optimised_pulse_at_the_mega_positions_can_be_built(design_spec):
     )
     limits = echo_time_limits(places, minimum, plain, 4e-5)
     te_s = limits.on_raster(0.02, 0.0)
-    spec = design_spec(place="te1_te2", te1_s=te_s[0], te2_s=te_s[1], iterations=4)
+    spec = design_spec(place=places, te1_s=te_s[0], te2_s=te_s[1], iterations=4)
     result = optimise_pulse(
         problem_at(spec),
         b1_max_hz=979.0,
@@ -281,14 +284,14 @@ def test_an_optimised_pulse_at_the_mega_positions_can_be_built(design_spec):
         te_raster_s=limits.raster_s,
         seed=3,
     )
-    assert (result.te1_s, result.te2_s) != te_s
-    built_at("te1_te2", result.pulse, (result.te1_s, result.te2_s))
+    assert (result.shots[0].te1_s, result.shots[0].te2_s) != te_s
+    built_at("te1_te2", result.pulse, (result.shots[0].te1_s, result.shots[0].te2_s))
 
 
 def test_a_start_that_cannot_be_built_is_refused(design_spec):
     limits = EchoTimeLimits(te1_min_s=0.012, te2_sides=((0.0707, -1.0), (0.0466, 1.0)), raster_s=4e-5)
-    with pytest.raises(InputError, match=r"te2 must be at least 87\.6 ms .*te1_te2 and te1 of 41 ms.*lower te1"):
-        limits.require_start(design_spec(place="te1_te2"))
+    with pytest.raises(InputError, match=r"te2 must be at least 87\.6 ms .*te1 and te2 and te1 of 41 ms.*lower te1"):
+        limits.require_start(design_spec(place=("te1", "te2")))
 
 
 @pytest.mark.parametrize(("place", "remedy"), [("excitation", "isis_press"), ("te1", "choose the sequence")])
@@ -315,7 +318,7 @@ def protocol_with(tmp_path, *changes):
     [
         ("echo_top", ("echo_top",), ["excitation", "refocusing", "preparation", "refocusing"]),
         ("te2", ("te2",), ["excitation", "refocusing", "refocusing", "preparation"]),
-        ("te1_te2", ("te1", "te2"), ["excitation", "refocusing", "preparation", "refocusing", "preparation"]),
+        ("[te1, te2]", ("te1", "te2"), ["excitation", "refocusing", "preparation", "refocusing", "preparation"]),
     ],
 )
 def test_a_protocol_plays_the_pulse_where_its_design_places_it(place, places, uses, tmp_path):
@@ -351,7 +354,10 @@ def test_a_protocol_plays_the_pulse_where_its_design_places_it(place, places, us
             [("place: echo_top ", "place: te1 "), ("name: press ", "name: mega_press ")],
             r"study\.yaml:\d+: 'design.place' is 'te1', but sequence 'mega_press' plays .* at te1 and te2",
         ),
-        ([("place: echo_top ", "place: te3 ")], r"study\.yaml:\d+: 'design.place'"),
+        (
+            [("place: echo_top ", "place: te3 ")],
+            r"study\.yaml:\d+: in 'design': place must name one or several",
+        ),
     ],
 )
 def test_contradictions_of_places_are_refused_with_their_line(changes, words, tmp_path):
@@ -360,5 +366,8 @@ def test_contradictions_of_places_are_refused_with_their_line(changes, words, tm
 
 
 def test_stated_places_that_agree_are_accepted(tmp_path):
-    changes = [("place: echo_top ", "place: te1_te2 "), ("name: press ", "editing_places: [te2, te1]\n  name: press ")]
+    changes = [
+        ("place: echo_top ", "place: [te1, te2] "),
+        ("name: press ", "editing_places: [te2, te1]\n  name: press "),
+    ]
     assert protocol_with(tmp_path, *changes).design.places == ("te1", "te2")
