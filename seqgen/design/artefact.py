@@ -1,6 +1,7 @@
 """The design as a file: pulse, timings, what it reaches, what it was made from."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class Design:
     """What it was made from."""
     landscape: Landscape | None = None
     """Where the optimiser's starts ended; None where that was not kept."""
+    terms: tuple[Mapping[str, tuple[float, ...]], ...] = ()
+    """Every term of the loss after every iteration, by name: as `history`."""
     combine: str = "joint"
     """What is made of several shots (`DesignSpec.combine`)."""
 
@@ -102,6 +105,7 @@ def save_design(design: Design, path: Path) -> None:
             "provenance": design.provenance.to_json(),
             "shots": [_shot_to_json(shot) for shot in design.shots],
             "history": [list(run) for run in design.history],
+            "terms": [{name: list(values) for name, values in run.items()} for run in design.terms],
         }
         | ({} if design.landscape is None else {"landscape": design.landscape.to_json()}),
     )
@@ -190,5 +194,6 @@ def _design(content: dict[str, Any]) -> Design:
         spectrometer_frequency_hz=float(content["spectrometer_frequency_hz"]),
         reference_ppm=float(content["reference_ppm"]),
         provenance=Provenance.from_json(content["provenance"]),
+        terms=tuple({name: tuple(map(float, values)) for name, values in run.items()} for run in content["terms"]),
         landscape=Landscape.from_json(content["landscape"]) if "landscape" in content else None,
     )

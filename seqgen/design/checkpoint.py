@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,7 +19,7 @@ import numpy as np
 from seqgen.errors import InputError
 from seqgen.provenance import replacing
 
-FORMAT = "seqgen checkpoint 1"
+FORMAT = "seqgen checkpoint 2"
 INTERVAL_S = 3.0
 """Time between two writings, s."""
 
@@ -40,6 +40,8 @@ class Descent:
     """Loss after every iteration."""
     status: str
     """"converged", or why it stopped."""
+    terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Every term of the loss after every iteration, by name."""
 
     def require_start(self, name: str, x0: np.ndarray, file: str) -> None:
         """Refuse a descent that began elsewhere."""
@@ -51,21 +53,21 @@ class Record:
     """Evaluations in their order."""
 
     def __init__(self) -> None:
-        self.evaluations: list[tuple[np.ndarray, float, np.ndarray]] = []
+        self.evaluations: list[tuple[np.ndarray, float, np.ndarray, dict[str, float]]] = []
 
     def __len__(self) -> int:
         return len(self.evaluations)
 
-    def append(self, x: np.ndarray, loss: float, gradient: np.ndarray) -> None:
+    def append(self, x: np.ndarray, loss: float, gradient: np.ndarray, terms: Mapping[str, float]) -> None:
         """Add one."""
-        self.evaluations.append((x.copy(), loss, gradient.copy()))
+        self.evaluations.append((x.copy(), loss, gradient.copy(), dict(terms)))
 
-    def at(self, index: int, x: np.ndarray, file: str) -> tuple[float, np.ndarray]:
-        """Return loss and gradient of one, which must have been asked for at `x`."""
-        known, loss, gradient = self.evaluations[index]
+    def at(self, index: int, x: np.ndarray, file: str) -> tuple[float, np.ndarray, dict[str, float]]:
+        """Return loss, gradient and terms of one, which must have been asked for at `x`."""
+        known, loss, gradient, terms = self.evaluations[index]
         if not np.array_equal(known, x):
             raise _other_search(file, f"its evaluation {index} is at another point than here")
-        return loss, gradient.copy()
+        return loss, gradient.copy(), terms
 
 
 def _other_search(file: str, why: str) -> InputError:
@@ -127,20 +129,25 @@ class Checkpoint:
         if self.path is None:
             return
         evaluations = self.record.evaluations
-        n = evaluations[0][0].size if evaluations else 0
+        n, n_terms = (evaluations[0][0].size, len(evaluations[0][3])) if evaluations else (0, 0)
         head = {
             "format": FORMAT,
             "identity": self.identity,
-            "finished": [{"name": d.name, "loss": d.loss, "status": d.status} for d in self.finished],
+            "finished": [
+                {"name": d.name, "loss": d.loss, "status": d.status, "terms": list(d.terms)} for d in self.finished
+            ],
+            "terms": list(evaluations[0][3]) if evaluations else [],
         }
         arrays: dict[str, Any] = {
             "head": np.array(json.dumps(head)),
-            "x": np.array([x for x, _, _ in evaluations]).reshape(len(evaluations), n),
-            "loss": np.array([loss for _, loss, _ in evaluations], dtype=np.float64),
-            "gradient": np.array([gradient for _, _, gradient in evaluations]).reshape(len(evaluations), n),
+            "x": np.array([row[0] for row in evaluations]).reshape(len(evaluations), n),
+            "loss": np.array([row[1] for row in evaluations], dtype=np.float64),
+            "gradient": np.array([row[2] for row in evaluations]).reshape(len(evaluations), n),
+            "terms": np.array([list(row[3].values()) for row in evaluations]).reshape(len(evaluations), n_terms),
         }
         for k, descent in enumerate(self.finished):
             arrays |= {f"x0_{k}": descent.x0, f"x_{k}": descent.x, f"history_{k}": np.array(descent.history)}
+            arrays[f"terms_{k}"] = np.array([*descent.terms.values()]).reshape(len(descent.terms), len(descent.history))
         with replacing(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
 
@@ -173,7 +180,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, str | int], *, interval_s
             arrays = {key: file[key] for key in file.files}
         head = json.loads(str(arrays["head"]))
         found = (head["format"], dict(head["identity"]))
-        finished, record = _finished(head, arrays), _record(arrays)
+        finished, record = _finished(head, arrays), _record(head, arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise InputError(f"{path} is not a readable checkpoint ({error!r}). Start again without --resume.") from error
     if found[0] != FORMAT:
@@ -199,16 +206,18 @@ def _finished(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list
             loss=float(row["loss"]),
             history=tuple(arrays[f"history_{k}"].tolist()),
             status=row["status"],
+            terms={name: tuple(each) for name, each in zip(row["terms"], arrays[f"terms_{k}"].tolist(), strict=True)},
         )
         for k, row in enumerate(head["finished"])
     ]
 
 
-def _record(arrays: Mapping[str, np.ndarray]) -> Record:
+def _record(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Record:
     """Return the evaluations of a file."""
     record = Record()
-    for x, loss, gradient in zip(arrays["x"], arrays["loss"], arrays["gradient"], strict=True):
-        record.append(x, float(loss), gradient)
+    columns = (arrays["x"], arrays["loss"], arrays["gradient"], arrays["terms"])
+    for x, loss, gradient, terms in zip(*columns, strict=True):
+        record.append(x, float(loss), gradient, dict(zip(head["terms"], terms.tolist(), strict=True)))
     return record
 
 

@@ -69,6 +69,8 @@ class Search:
     to its end, the last tuple is that of the best of them; of an interrupted search, that of the descent under way."""
     status: str
     """"converged", or why it stopped."""
+    terms: tuple[Mapping[str, tuple[float, ...]], ...] = ()
+    """Every term of the loss after every iteration, by name: as `history`."""
     interrupted: bool = False
     """True: Ctrl-C."""
     failure: str = ""
@@ -97,6 +99,8 @@ class _Runner:
         self.screened: list[Descent] = []
         self.finals: list[Descent] = []
         self.history: list[float] = []
+        self.terms: dict[str, list[float]] = {}
+        self.last_terms: Mapping[str, float] = {}
         self.steps = 0
         self.ended = 0
         self.iterations = 0
@@ -106,12 +110,12 @@ class _Runner:
         """Return loss and gradient, from the checkpoint's record as long as it lasts."""
         record = self.checkpoint.record
         if self.played < len(record):
-            loss, gradient = record.at(self.played, x, self.checkpoint.name)
+            loss, gradient, self.last_terms = record.at(self.played, x, self.checkpoint.name)
         else:
             evaluation = self.objective(x)
             _require_finite(evaluation)
-            loss, gradient = evaluation.loss, evaluation.gradient
-            record.append(x, loss, gradient)
+            loss, gradient, self.last_terms = evaluation.loss, evaluation.gradient, evaluation.terms
+            record.append(x, loss, gradient, self.last_terms)
             self.checkpoint.save_if_due()
         self.played += 1
         self._keep(x, loss)
@@ -133,17 +137,27 @@ class _Runner:
         else:
             method = _lbfgsb if self.settings.optimiser == "lbfgsb" else _adam
             x, loss, status = method(self, x0, iterations)
-            descent = Descent(name=name, x0=x0, x=x, loss=loss, history=tuple(self.history), status=status)
+            descent = Descent(
+                name=name,
+                x0=x0,
+                x=x,
+                loss=loss,
+                history=tuple(self.history),
+                status=status,
+                terms={term: tuple(values) for term, values in self.terms.items()},
+            )
             self.checkpoint.finish(descent)
         ended.append(descent)
         self.ended += 1
         self.iterations += len(descent.history)
-        self.history, self.played = [], 0
+        self.history, self.terms, self.played = [], {}, 0
         self.steps += iterations
 
     def stalled(self, loss: float) -> bool:
         """Note the loss of an iteration and tell whether it is time to stop early."""
         self.history.append(loss)
+        for term, value in self.last_terms.items():
+            self.terms.setdefault(term, []).append(value)
         self.report(self.steps + len(self.history))
         n, limit = self.settings.stop_iterations, self.settings.stop_improvement
         if limit <= 0 or len(self.history) <= n:
@@ -166,6 +180,9 @@ class _Runner:
                 f"{failure} at the first point of the search. Check limits, window and echo times of the design."
             )
         last = (*(loss for descent in self.finals for loss in descent.history), *self.history)
+        each = [*(descent.terms for descent in self.finals), {k: tuple(v) for k, v in self.terms.items()}]
+        names = dict.fromkeys(name for terms in each for name in terms)
+        last_terms = {name: tuple(value for terms in each for value in terms.get(name, ())) for name in names}
         n = self.iterations + len(self.history)
         x, loss = self.best_x, self.best_loss
         if interrupted:
@@ -181,6 +198,7 @@ class _Runner:
             starts=tuple(self.screened or self.finals[:1]),
             history=(*(descent.history for descent in self.screened), *((last,) if last else ())),
             status=status,
+            terms=(*(descent.terms for descent in self.screened), *((last_terms,) if last else ())),
             interrupted=interrupted,
             failure=failure,
         )

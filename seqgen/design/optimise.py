@@ -46,6 +46,8 @@ class DesignResult:
     """Loss after every iteration: one tuple per start, then the last descent (see `Search`)."""
     status: str
     """"converged", or why it stopped."""
+    terms: tuple[Mapping[str, tuple[float, ...]], ...] = ()
+    """Every term of the loss after every iteration, by name: as `history`."""
     landscape: Landscape | None = None
     """Where the starts ended; None if none did."""
     interrupted: bool = False
@@ -165,6 +167,7 @@ def _finished(problem: Evaluator, variables: Variables, found: Search) -> Design
         metrics=metrics,
         history=found.history,
         status=found.status,
+        terms=found.terms,
         landscape=_landscape(variables, found),
         interrupted=found.interrupted,
         failure=found.failure,

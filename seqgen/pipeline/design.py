@@ -152,6 +152,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         press_metrics=press_metrics,
         history=result.history,
         status=result.status,
+        terms=result.terms,
         spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
         reference_ppm=protocol.water_shift_ppm,
         provenance=Provenance(

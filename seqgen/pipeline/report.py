@@ -271,8 +271,37 @@ def _pulse(study: Study, design: Design) -> Section:
                 caption="Loss during the optimisation: the starts, and the best of them carried on.",
                 alt="Loss against iteration for every start.",
             ),
+            *_terms(design),
         ),
     )
+
+
+def _terms(design: Design) -> tuple[Figure | Table, ...]:
+    """Return every term of the loss over the last descent, and what each and its bounds came to."""
+    last = {name: np.array(values) for name, values in design.terms[-1].items()} if design.terms else {}
+    figures: tuple[Figure, ...] = ()
+    if len(last) > 1:
+        figures = (
+            Figure(
+                drawing=optimisation_figure(last, loss_label="Term of the loss, without its weight"),
+                caption="Every term of the loss during the last descent.",
+                alt="Terms of the loss against iteration.",
+            ),
+        )
+    press, edited = design.press_metrics, design.metrics
+    rows = [(f"Loss {name}", f"{edited.terms[name]:.5f}", f"{press.terms[name]:.5f}") for name in edited.terms]
+    rows += [
+        (f"Cramér-Rao bound of {name} (relative)", f"{sd:.5g}", f"{press.bounds[name]:.5g}")
+        for name, sd in edited.bounds.items()
+    ]
+    if edited.overlap is not None and edited.overlap_maximum is not None:
+        of_press = "-" if press.overlap is None else f"{press.overlap:.4f}"
+        rows += [
+            ("Overlap with the wanted state", f"{edited.overlap:.4f}", of_press),
+            ("Largest that a unitary reaches from Fz", f"{edited.overlap_maximum:.4f}", ""),
+            ("Overlap over that", f"{edited.overlap / edited.overlap_maximum:.4f}", ""),
+        ]
+    return (*figures, Table(header=("Term", "Edited", "TE-optimised PRESS"), rows=tuple(rows)))
 
 
 def _sequence(seq: SeqFile, design: Design, checks: tuple[Check, ...]) -> Section:

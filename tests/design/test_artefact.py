@@ -28,6 +28,7 @@ def design():
         press_metrics=Metrics(loss=-0.5, signal=0.3, contamination=0.6),
         history=((1.0, 0.5), (0.5, 0.1, -1.5)),
         status="stopped after 3 iterations, not converged",
+        terms=({"window": (1.0, 0.5)}, {"window": (0.5, 0.1, -1.5)}),
         spectrometer_frequency_hz=123.2e6,
         reference_ppm=4.8,
         provenance=Provenance(made_from={"protocol": Source(name="p.yaml", sha256="ab" * 32)}, seed=5),
@@ -106,7 +107,7 @@ def test_damaged_content_is_refused_by_name(design, tmp_path):
             path.write_text(json.dumps(content))
             if key in ("name", "status", "combine"):
                 continue
-            if (key, value) in (("history", []), ("spectrometer_frequency_hz", 3), ("reference_ppm", 3)):
+            if (key, value) in (("history", []), ("terms", []), ("spectrometer_frequency_hz", 3), ("reference_ppm", 3)):
                 continue
             with pytest.raises(InputError, match=r"design\.json"):
                 load_design(path)

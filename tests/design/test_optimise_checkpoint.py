@@ -58,8 +58,8 @@ def test_another_function_is_refused(path):
 def test_a_function_that_agrees_at_the_last_point_alone_is_refused_where_it_parts(path):
     """Losses agree to rounding, gradients do not: the record's next point is not where the descent goes."""
     checkpoint = load_checkpoint(path, ID)
-    x, loss, gradient = checkpoint.record.evaluations[0]
-    checkpoint.record.evaluations[0] = (x, loss, 2 * gradient)
+    x, loss, gradient, terms = checkpoint.record.evaluations[0]
+    checkpoint.record.evaluations[0] = (x, loss, 2 * gradient, terms)
     with pytest.raises(InputError, match=r"its evaluation . is at another point"):
         run(rosenbrock, checkpoint)
 

@@ -21,7 +21,8 @@ def rosenbrock(x):
     gradient = np.zeros_like(x)
     gradient[:-1] = -400 * a * x[:-1] - 2 * b
     gradient[1:] += 200 * a
-    return Evaluation(loss=float((100 * a**2 + b**2).sum()), gradient=gradient)
+    terms = {"valley": float(100 * (a**2).sum()), "way": float((b**2).sum())}
+    return Evaluation(loss=float((100 * a**2 + b**2).sum()), gradient=gradient, terms=terms)
 
 
 def quadratic(x):
@@ -61,7 +62,7 @@ def same(a, b):
     """Whether two searches ended with the same bits everywhere."""
     return (
         np.array_equal(a.x, b.x)
-        and (a.loss, a.history, a.status) == (b.loss, b.history, b.status)
+        and (a.loss, a.history, a.status, a.terms) == (b.loss, b.history, b.status, b.terms)
         and all(
             np.array_equal(p.x, q.x) and (p.name, p.loss, p.history) == (q.name, q.loss, q.history)
             for p, q in zip(a.starts, b.starts, strict=True)
@@ -106,6 +107,8 @@ def test_one_start_is_scipys_own_descent_bit_for_bit():
     assert np.array_equal(found.x, plain.x)
     assert found.loss == plain.fun
     assert len(found.history[0]) == plain.nit == 16
+    (terms,) = found.terms
+    np.testing.assert_allclose(np.add(terms["valley"], terms["way"]), found.history[0], rtol=1e-12)
     assert found.starts[0].name == "one"
 
 
