@@ -29,6 +29,7 @@ from seqgen.design.spectra import (
     FIT_RANGE_PPM,
     Axis,
     nuisance_columns,
+    reference_area,
     reference_energy,
     require_line,
     response_axis,
@@ -72,6 +73,11 @@ class Metrics:
     """Overlap of the target's state at the echo with the spec's product operator, mean; None without one."""
     overlap_maximum: float | None = None
     """The largest overlap that a unitary reaches from the thermal state Fz; None without such an operator."""
+    area_signal: float | None = None
+    """|A_T| / |A_ref|, A the integral of the complex spectrum over the window: the target's against pulse-acquire."""
+    area_contamination: float | None = None
+    """Sum of |A_I| over |A_T|: the interferers' areas against the target's, at equal concentrations. Antiphase lines
+    cancel in an area, not in `contamination`."""
     bounds: Mapping[str, float] = field(default_factory=dict)
     """Cramer-Rao bounds (standard deviations) of the amplitudes of target and interferers where the loss crlb has a
     weight, at a noise of 1 per shot, or with equal_scan_time per second of scan: compare, do not quote."""
@@ -95,6 +101,8 @@ class Evaluator:
     """The range of the loss suppression, where it has a weight: the suppressed metabolites."""
     reference_energy: Tensor
     """E_ref: the target's window energy after a perfect pulse-acquire, shape () or (E L,)."""
+    reference_area: Tensor
+    """|A_ref| of the target's window after a perfect pulse-acquire, shape () or (E L,), over the axis step."""
     suppressed_energy: Tensor
     """Energies of the suppressed metabolites in `broad` after a perfect pulse-acquire, shape (k,) or (E L, k)."""
     wanted: Tensor | None
@@ -189,6 +197,7 @@ class Evaluator:
         }
         loss = torch.stack([spec.loss[name] * term for name, term in terms.items()]).sum()
         reached = None if self.state is None else self._overlap(shots[0][spec.target])
+        area = self._areas(spectra)
         metrics = Metrics(
             loss=float(loss.detach()),
             signal=float(aggregate((target / self.reference_energy).detach().sqrt(), weight)),
@@ -196,9 +205,20 @@ class Evaluator:
             terms={name: float(term.detach()) for name, term in terms.items()},
             overlap=None if reached is None else float(aggregate(reached[0].detach(), weight)),
             overlap_maximum=None if reached is None else reached[1],
+            area_signal=float(aggregate(area[spec.target] / self.reference_area, weight)),
+            area_contamination=float(
+                aggregate(torch.stack([area[name] for name in spec.interferers]).sum(0) / area[spec.target], weight)
+            ),
             bounds=self._mean_bounds(bounds),
         )
         return loss, metrics
+
+    def _areas(self, spectra: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return |A| of every metabolite in the window over the axis step, the mean over the shots, shape (E L,)."""
+        return {
+            name: torch.stack([each[name].detach().sum(-1).abs() for each in spectra]).mean(0)
+            for name in self.window.response
+        }
 
     def _columns(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """Return the spectra of all metabolites of the fit side by side, shape (E L, s m, p).
@@ -367,6 +387,7 @@ def evaluator(
         fit=fit,
         broad=broad,
         reference_energy=reference_energy(model, window, spec.target),
+        reference_area=reference_area(model, window, spec.target),
         suppressed_energy=torch.stack([reference_energy(model, broad, name) for name in suppressed], -1)
         if broad is not None
         else torch.zeros(0, dtype=torch.float64),

@@ -78,6 +78,14 @@ def reference_energy(model: EchoModel, axis: Axis, name: str) -> Tensor:
     return window_energy(axis.spectrum(name, amplitude.expand(model.members.size, -1)), axis.step_hz)
 
 
+def reference_area(model: EchoModel, axis: Axis, name: str) -> Tensor:
+    """Return the size of the sum of the spectrum on the axis after a perfect pulse-acquire, shape () or (E L,)."""
+    amplitude = pulse_acquire(model, name).amplitude
+    if axis.response[name].ndim == 2:
+        return (amplitude @ axis.response[name]).sum(-1).abs()
+    return axis.spectrum(name, amplitude.expand(model.members.size, -1)).sum(-1).abs()
+
+
 def wanted_spectrum(spec: DesignSpec, model: EchoModel, window: Axis, widths_hz: Sequence[float]) -> Tensor:
     """Return the spectrum that the target is to have: the stated lines, or those of a perfect pulse-acquire."""
     members = 1 if len(widths_hz) == 1 else model.members.size

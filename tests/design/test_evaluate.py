@@ -9,6 +9,7 @@ from press_files import F0_HZ, SCANNER, WATER_PPM, build, random_pulse, write
 
 from seqgen import library
 from seqgen.design.forward import PlayedShot
+from seqgen.design.spectra import pulse_acquire
 from seqgen.errors import InputError
 from seqgen.pulse.parameterise import spline_waveform
 from seqgen.seqfile.cycle import phase_cycle
@@ -196,3 +197,17 @@ def test_an_edited_model_needs_a_waveform(design_spec, design_problem):
     with pytest.raises(InputError, match="give its waveform b1_hz"):
         design_problem(design_spec()).loss_and_metrics(None, *seconds(*TE_S))
     assert SCANNER.rf_raster_s == 1e-6
+
+
+def test_areas_are_integrals_of_the_complex_spectra(design_spec, design_problem):
+    """Sums over the window of spectra made here from the lines; after pulse-acquire the target's own area is 1."""
+    problem = design_problem(design_spec())
+    pulse = random_pulse().b1_hz
+    _, metrics = problem.loss_and_metrics(pulse, *seconds(*TE_S))
+    area = {}
+    for name in ("Glu", "Gln"):
+        amplitude = problem.model.molecule_lines(name, pulse, 2e-5, problem.carrier_hz, *seconds(*TE_S)).amplitude
+        area[name] = abs((amplitude.numpy() @ problem.window.response[name].numpy()).sum())
+    reference = pulse_acquire(problem.model, "Glu").amplitude.numpy() @ problem.window.response["Glu"].numpy()
+    assert metrics.area_contamination == pytest.approx(area["Gln"] / area["Glu"], rel=1e-9)
+    assert metrics.area_signal == pytest.approx(area["Glu"] / abs(reference.sum()), rel=1e-9)

@@ -73,7 +73,7 @@ def test_other_starts_are_refused(path):
 def test_a_loss_in_the_last_digit_is_the_same_function(path):
     def rounded(x):
         found = rosenbrock(x)
-        return Evaluation(loss=found.loss * (1 + 1e-12), gradient=found.gradient)
+        return Evaluation(loss=found.loss * (1 + 1e-12), gradient=found.gradient, terms=found.terms)
 
     assert run(rounded, load_checkpoint(path, ID), bounds=FREE).loss < 10
 
