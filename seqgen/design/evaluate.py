@@ -147,71 +147,101 @@ class Evaluator:
         Raises:
             LossNotFinite: If a loss is NaN or infinite, naming it and the member.
         """
-        return self.loss_of_lines([self._amplitudes(shot, self._names) for shot in shots])
+        lines = self._seen([self.amplitudes(shot) for shot in shots])
+        spectra, target, interferers = self._in_window(lines)
+        terms = self._terms(lines, spectra, target, interferers)
+        loss = self._weighted(terms)
+        area = self._areas(spectra)
+        reached = None if self.state is None else self._overlap(lines[0][self.spec.target])
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        """Every metabolite that a loss looks at."""
+        def mean(values: Tensor) -> float:
+            return float(aggregate(values.detach(), self.weight))
+
+        metrics = Metrics(
+            loss=float(loss.detach()),
+            signal=mean((target / self.reference_energy).sqrt()),
+            contamination=mean((interferers / target).sqrt()),
+            terms={name: float(term.detach()) for name, term in terms.items()},
+            overlap=None if reached is None else mean(reached[0]),
+            overlap_maximum=None if reached is None else reached[1],
+            area_signal=mean(area[self.spec.target] / self.reference_area),
+            area_contamination=mean(sum(area[name] for name in self.spec.interferers) / area[self.spec.target]),
+            bounds=self._mean_bounds(lines),
+        )
+        return loss, metrics
+
+    def amplitudes(self, shot: PlayedShot, names: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return the line amplitudes in a shot, shape (E, n_lines), or (B, E, n_lines) for B echo times at once.
+
+        Args:
+            shot: What is played; either echo time of shape () or (B,).
+            names: Metabolites; left out, all that a loss looks at.
+        """
         axes = [axis for axis in (self.fit, self.window, self.broad) if axis is not None]
-        return tuple(dict.fromkeys(name for axis in axes for name in axis.response))
-
-    def _amplitudes(self, shot: PlayedShot, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return the line amplitudes of metabolites in a shot, shape (E, n_lines)."""
+        wanted = names or tuple(dict.fromkeys(name for axis in axes for name in axis.response))
         model = self.model if shot.b1_hz is not None or self.plain is None else self.plain
         return {
             name: model.molecule_lines(
                 name, shot.b1_hz, self.spec.rf_dwell_s, self.carrier_hz, shot.te1_s, shot.te2_s
             ).amplitude
-            for name in names
+            for name in wanted
         }
 
-    def loss_of_lines(self, shots: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Metrics]:
-        """Return the loss (differentiable) and the metrics of line amplitudes, shape (E, n_lines), of every shot.
+    def loss_of(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Return the loss of the line amplitudes of every shot (`amplitudes`), (..., E, n_lines), shape (...).
+
+        A phase that all amplitudes of a shot share, that of the receiver, does not change it.
 
         Raises:
             LossNotFinite: If a loss is NaN or infinite, naming it and the member.
         """
-        spec, weight = self.spec, self.weight
-        if spec.combine == "difference" and len(shots) > 1:
-            on, off = shots
-            shots = [{name: 0.5 * (on[name] - off[name]) for name in on}]
+        lines = self._seen(shots)
+        return self._weighted(self._terms(lines, *self._in_window(lines)))
+
+    def _seen(self, shots: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
+        """Return what the losses look at: every shot, or half the difference of two."""
+        if self.spec.combine != "difference" or len(shots) == 1:
+            return shots
+        on, off = shots
+        return [{name: 0.5 * (on[name] - off[name]) for name in on}]
+
+    def _in_window(self, shots: Sequence[Mapping[str, Tensor]]) -> tuple[list[dict[str, Tensor]], Tensor, Tensor]:
+        """Return the spectra in the window, and the energies of target and interferers there, means over the shots."""
         spectra = [{name: self.window.spectrum(name, shot[name]) for name in self.window.response} for shot in shots]
         target, interferers = (
             torch.stack([window_energy(each[name], self.window.step_hz) for each in spectra for name in names]).sum(0)
             / len(shots)
-            for names in ((spec.target,), spec.interferers)
+            for names in ((self.spec.target,), self.spec.interferers)
         )
-        bounds = self._bounds(shots) if spec.loss.get("crlb", 0.0) > 0 else None
+        return spectra, target, interferers
+
+    def _terms(
+        self,
+        shots: Sequence[Mapping[str, Tensor]],
+        spectra: Sequence[Mapping[str, Tensor]],
+        target: Tensor,
+        interferers: Tensor,
+    ) -> dict[str, Tensor]:
+        """Return every loss that has a weight, summed up over the ensemble."""
+        spec = self.spec
         losses: dict[str, Callable[[], Tensor]] = {
             "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
             "spectrum": lambda: self._spectrum_loss(spectra[0][spec.target], interferers),
             "state": lambda: state_loss(*self._overlap(shots[0][spec.target])),
-            "crlb": lambda: crlb_loss(_given(bounds)),
+            "crlb": lambda: crlb_loss(self._bounds(shots)),
             "correlation": lambda: self._correlation_loss(shots),
             "suppression": lambda: self._suppression_loss(shots[0]),
         }
         weighted = {name: loss for name, loss in losses.items() if spec.loss.get(name, 0.0) > 0}
         values = {name: self._checked(name, loss) for name, loss in weighted.items()}
-        terms = {
-            name: aggregate(value, weight, spec.aggregate, spec.aggregate_sharpness) for name, value in values.items()
+        return {
+            name: aggregate(value, self.weight, spec.aggregate, spec.aggregate_sharpness)
+            for name, value in values.items()
         }
-        loss = torch.stack([spec.loss[name] * term for name, term in terms.items()]).sum()
-        reached = None if self.state is None else self._overlap(shots[0][spec.target])
-        area = self._areas(spectra)
-        metrics = Metrics(
-            loss=float(loss.detach()),
-            signal=float(aggregate((target / self.reference_energy).detach().sqrt(), weight)),
-            contamination=float(aggregate((interferers / target).detach().sqrt(), weight)),
-            terms={name: float(term.detach()) for name, term in terms.items()},
-            overlap=None if reached is None else float(aggregate(reached[0].detach(), weight)),
-            overlap_maximum=None if reached is None else reached[1],
-            area_signal=float(aggregate(area[spec.target] / self.reference_area, weight)),
-            area_contamination=float(
-                aggregate(torch.stack([area[name] for name in spec.interferers]).sum(0) / area[spec.target], weight)
-            ),
-            bounds=self._mean_bounds(bounds),
-        )
-        return loss, metrics
+
+    def _weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of weight x term."""
+        return torch.stack([self.spec.loss[name] * term for name, term in terms.items()]).sum(0)
 
     def _areas(self, spectra: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return |A| of every metabolite in the window over the axis step, the mean over the shots, shape (E L,)."""
@@ -221,7 +251,7 @@ class Evaluator:
         }
 
     def _columns(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
-        """Return the spectra of all metabolites of the fit side by side, shape (E L, s m, p).
+        """Return the spectra of all metabolites of the fit side by side, shape (..., E L, s m, p).
 
         Those of s shots stand below each other, each over the square root of s: they share the time of one.
         """
@@ -238,22 +268,20 @@ class Evaluator:
         return whole
 
     def _bounds(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
-        """Return the bounds of target and interferers, per shot or at equal scan time, shape (E L, n)."""
+        """Return the bounds of target and interferers, per shot or at equal scan time, shape (..., E L, n)."""
         names = tuple(_given(self.fit).response)
         n_wanted = 1 + len(self.spec.interferers)
         columns, nuisance = self._columns(shots), self._nuisance(len(shots))
-        try:
-            if not self.spec.equal_scan_time:
-                return crlb_sd(columns, n_wanted, nuisance, noise_sd=1.0, names=names)
-            return scan_time_sd(columns, n_wanted, nuisance, 1.0, tr_s=_given(self.tr_s), t1_s=self.t1_s, names=names)
-        except InputError as error:
-            raise LossNotFinite("crlb", f"The loss 'crlb' cannot be computed: {error}") from error
+        if not self.spec.equal_scan_time:
+            return crlb_sd(columns, n_wanted, nuisance, noise_sd=1.0, names=names)
+        return scan_time_sd(columns, n_wanted, nuisance, 1.0, tr_s=_given(self.tr_s), t1_s=self.t1_s, names=names)
 
-    def _mean_bounds(self, bounds: Tensor | None) -> dict[str, float]:
-        """Return the mean bound of target and interferers over the ensemble."""
-        if bounds is None:
+    def _mean_bounds(self, shots: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        """Return the mean bound of target and interferers over the ensemble, where the loss crlb has a weight."""
+        if not self.spec.loss.get("crlb", 0.0) > 0:
             return {}
-        mean = self.weight.to(bounds.dtype) @ bounds.detach()
+        bounds = self._bounds([{name: lines.detach() for name, lines in shot.items()} for shot in shots])
+        mean = self.weight.to(bounds.dtype) @ bounds
         return dict(zip((self.spec.target, *self.spec.interferers), map(float, mean), strict=True))
 
     def _correlation_loss(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
@@ -303,7 +331,7 @@ class Evaluator:
         for both.
         """
         name = self.spec.target
-        means = [self.window.spectrum(name, self._amplitudes(shot, (name,))[name]).sum() for shot in shots]
+        means = [self.window.spectrum(name, self.amplitudes(shot, (name,))[name]).sum() for shot in shots]
         if self.spec.combine == "difference" and len(means) > 1:
             means = [means[0] - means[1]] * 2
         return tuple(round(float(mean.angle()), 6) for mean in means)
