@@ -27,6 +27,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 SCHEMA_VERSION = 1
 """Layout of protocol files."""
+OTHER_FREQUENCY = 0.1
+"""Largest relative distance of another frequency that one design is to serve."""
 FIELD_TOLERANCE = 0.02
 """Largest relative distance of the spectrometer frequency from that of the scanner's nominal field."""
 WATER_SHIFT_TOLERANCE_PPM = 0.1
@@ -413,6 +415,14 @@ def _check_design(protocol: Protocol, root: Node) -> list[str]:
         problems.append(
             f"{node.at}: '{node.path}' is {shown(node.value)}, but {machine.name} reaches {machine.b1_max_hz:.0f} Hz "
             f"({machine.b1_max_t * 1e6:g} uT). Lower it to what the scanner can play."
+        )
+    far = [f for f in design.other_frequencies_hz if abs(f / protocol.spectrometer_frequency_hz - 1) > OTHER_FREQUENCY]
+    if far:
+        node = find_node(root, "design", "other_frequencies_hz")
+        problems.append(
+            f"{node.at}: '{node.path}' is {shown(node.value)}, but another vendor's scanner of this field lies within "
+            f"{OTHER_FREQUENCY:.0%} of 'spectrometer_frequency_hz', {protocol.spectrometer_frequency_hz / 1e6:g} MHz. "
+            "Correct it, or design for each field by itself."
         )
     ratio = design.rf_dwell_s / machine.rf_raster_s
     if round(ratio) < 1 or abs(ratio - round(ratio)) > ROUNDING * ratio:

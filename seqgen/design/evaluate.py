@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -117,6 +117,8 @@ class Evaluator:
     """Repetition time, s; None where it is not known."""
     carrier_hz: float
     """Carrier of the editing pulse, Hz."""
+    others: tuple["Evaluator", ...] = ()
+    """The same problem at other spectrometer frequencies: every loss is summed up over all of them alike."""
 
     @property
     def weight(self) -> Tensor:
@@ -147,10 +149,37 @@ class Evaluator:
         Raises:
             LossNotFinite: If a loss is NaN or infinite, naming it and the member.
         """
-        lines = self._seen([self.amplitudes(shot) for shot in shots])
-        spectra, target, interferers = self._in_window(lines)
-        terms = self._terms(lines, spectra, target, interferers)
+        parts = [each._reached(shots) for each in (self, *self.others)]
+        terms = self._over_fields([terms for terms, _ in parts])
         loss = self._weighted(terms)
+        metrics = mean_metrics([metrics for _, metrics in parts])
+        values = {name: float(term.detach()) for name, term in terms.items()}
+        return loss, replace(metrics, loss=float(loss.detach()), terms=values)
+
+    def loss(self, shots: Sequence[PlayedShot]) -> Tensor:
+        """Return the loss alone, shape (), or (B,) for B echo times at once (see `amplitudes`)."""
+        return self._weighted(
+            self._over_fields([each._terms([each.amplitudes(shot) for shot in shots]) for each in (self, *self.others)])
+        )
+
+    def _over_fields(self, each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return every term summed up over the spectrometer frequencies."""
+        if len(each) == 1:
+            return dict(each[0])
+        weight = torch.full((len(each),), 1 / len(each), dtype=torch.float64)
+        spec = self.spec
+        return {
+            name: aggregate(
+                torch.stack([terms[name] for terms in each], -1), weight, spec.aggregate, spec.aggregate_sharpness
+            )
+            for name in each[0]
+        }
+
+    def _reached(self, shots: Sequence[PlayedShot]) -> tuple[dict[str, Tensor], Metrics]:
+        """Return the terms of the loss and the metrics at this frequency; the metrics leave the loss open."""
+        played = [self.amplitudes(shot) for shot in shots]
+        lines = self._seen(played)
+        spectra, target, interferers = self._in_window(lines)
         area = self._areas(spectra)
         reached = None if self.state is None else self._overlap(lines[0][self.spec.target])
 
@@ -158,17 +187,16 @@ class Evaluator:
             return float(aggregate(values.detach(), self.weight))
 
         metrics = Metrics(
-            loss=float(loss.detach()),
+            loss=math.nan,
             signal=mean((target / self.reference_energy).sqrt()),
             contamination=mean((interferers / target).sqrt()),
-            terms={name: float(term.detach()) for name, term in terms.items()},
             overlap=None if reached is None else mean(reached[0]),
             overlap_maximum=None if reached is None else reached[1],
             area_signal=mean(area[self.spec.target] / self.reference_area),
             area_contamination=mean(sum(area[name] for name in self.spec.interferers) / area[self.spec.target]),
             bounds=self._mean_bounds(lines),
         )
-        return loss, metrics
+        return self._terms(played), metrics
 
     def amplitudes(self, shot: PlayedShot, names: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return the line amplitudes in a shot, shape (E, n_lines), or (B, E, n_lines) for B echo times at once.
@@ -187,17 +215,6 @@ class Evaluator:
             for name in wanted
         }
 
-    def loss_of(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
-        """Return the loss of the line amplitudes of every shot (`amplitudes`), (..., E, n_lines), shape (...).
-
-        A phase that all amplitudes of a shot share, that of the receiver, does not change it.
-
-        Raises:
-            LossNotFinite: If a loss is NaN or infinite, naming it and the member.
-        """
-        lines = self._seen(shots)
-        return self._weighted(self._terms(lines, *self._in_window(lines)))
-
     def _seen(self, shots: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
         """Return what the losses look at: every shot, or half the difference of two."""
         if self.spec.combine != "difference" or len(shots) == 1:
@@ -215,15 +232,13 @@ class Evaluator:
         )
         return spectra, target, interferers
 
-    def _terms(
-        self,
-        shots: Sequence[Mapping[str, Tensor]],
-        spectra: Sequence[Mapping[str, Tensor]],
-        target: Tensor,
-        interferers: Tensor,
-    ) -> dict[str, Tensor]:
-        """Return every loss that has a weight, summed up over the ensemble."""
-        spec = self.spec
+    def _terms(self, played: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return every loss that has a weight, summed up over the ensemble, of the lines of every shot.
+
+        A phase that all amplitudes of a shot share, that of the receiver, changes none.
+        """
+        spec, shots = self.spec, self._seen(played)
+        spectra, target, interferers = self._in_window(shots)
         losses: dict[str, Callable[[], Tensor]] = {
             "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
             "spectrum": lambda: self._spectrum_loss(spectra[0][spec.target], interferers),
@@ -337,6 +352,29 @@ class Evaluator:
         return tuple(round(float(mean.angle()), 6) for mean in means)
 
 
+def mean_metrics(each: Sequence[Metrics]) -> Metrics:
+    """Return the mean of every number of some metrics: of one design at several spectrometer frequencies."""
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    def mean_or_none(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return mean(known) if known else None
+
+    return Metrics(
+        loss=mean([one.loss for one in each]),
+        signal=mean([one.signal for one in each]),
+        contamination=mean([one.contamination for one in each]),
+        terms={name: mean([one.terms[name] for one in each]) for name in each[0].terms},
+        overlap=mean_or_none([one.overlap for one in each]),
+        overlap_maximum=each[0].overlap_maximum,
+        area_signal=mean_or_none([one.area_signal for one in each]),
+        area_contamination=mean_or_none([one.area_contamination for one in each]),
+        bounds={name: mean([one.bounds[name] for one in each]) for name in each[0].bounds},
+    )
+
+
 def evaluator(
     spec: DesignSpec,
     template: Sequence[Timeline],
@@ -350,6 +388,7 @@ def evaluator(
     tr_s: float | None = None,
     macromolecules: Sequence[MacromoleculePeak] = (),
     plain_template: Sequence[Timeline] | None = None,
+    others: Sequence[Evaluator] = (),
 ) -> Evaluator:
     """Prepare a design problem on a template timeline (see `echo_model`).
 
@@ -366,6 +405,7 @@ def evaluator(
         tr_s: Repetition time, s, for bounds at equal scan time.
         macromolecules: Peaks of the sample's macromolecules, one nuisance of free phase together.
         plain_template: The same without designed pulses, for the plain shot of a spec that has one.
+        others: The same problem at other spectrometer frequencies.
 
     Raises:
         InputError: If a metabolite is missing from `systems`, the target has no line in the window, a suppressed one
@@ -427,6 +467,7 @@ def evaluator(
         t1_s=torch.tensor([relaxation[name].t1_s for name in fitted], dtype=torch.float64),
         tr_s=tr_s,
         carrier_hz=ppm_to_hz(spec.carrier_ppm, spectrometer_frequency_hz, reference_ppm),
+        others=tuple(others),
     )
 
 

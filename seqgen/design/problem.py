@@ -91,6 +91,9 @@ class DesignSpec:
     """What the members of the ensemble add to `linewidth_hz`, Hz."""
     temperature_offsets_k: tuple[float, ...] = (0.0,)
     """Temperatures of the ensemble minus that of the sample, K: water, on which the spectrometer stands, moves."""
+    other_frequencies_hz: tuple[float, ...] = ()
+    """Further spectrometer frequencies that the design is to serve beside the protocol's, Hz: every loss is summed up
+    over all alike. A pulse keeps its waveform in Hz and its carrier in ppm."""
     linewidth_hz: float = 5.0
     """Lorentzian full width at half maximum of the spectra in the loss, Hz."""
     signal_price: float = 0.02

@@ -236,7 +236,17 @@ def _problem(study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, 
         if protocol.sample.macromolecules == "none"
         else library.macromolecule_peaks(protocol.sample.macromolecules),
         plain_template=_template(study, None, te_s) if mixed else None,
+        others=[
+            _problem(_at_frequency(study, frequency_hz), pulse, te_s, fine=fine)
+            for frequency_hz in protocol.design.other_frequencies_hz
+        ],
     )
+
+
+def _at_frequency(study: Study, frequency_hz: float) -> Study:
+    """Return a study at another spectrometer frequency, and at no further one."""
+    design = replace(study.protocol.design, other_frequencies_hz=())
+    return replace(study, protocol=replace(study.protocol, spectrometer_frequency_hz=frequency_hz, design=design))
 
 
 def _template(study: Study, pulse: RFPulse | None, te_s: tuple[float, float]) -> Sequence[Timeline]:
