@@ -6,6 +6,7 @@
 5. The kernel against this machine's matrix-product rate; cost against spins, members and RF samples.
 6. The same code on a GPU, where there is one.
 7. Building and writing 128 and 1024 averages of edited PRESS, beside plain PyPulseq.
+8. One iteration of a design of the shipped protocols, beside every pulse at all its positions.
 All on one thread. Times are CPU times of this process, ways taken in turns, the median counts; memory is the rise of
 the process's peak over what it was before; errors are relative to the largest value and against exact steps.
 """
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import building, epoch, gpu, localised, scaling
+from benchmarks import building, designing, epoch, gpu, localised, scaling
 from benchmarks.measure import cpu_seconds, largest_error, machine, peak_mb, side_by_side
 from benchmarks.peers import measure_fairly
 
@@ -164,6 +165,7 @@ def main() -> None:
         ("5. the kernel", lambda: kernel(arguments.quick, arguments.plot)),
         ("6. on a GPU", lambda: gpu.compare(arguments.quick)),
         ("7. building and writing files", lambda: building.measure(quick=arguments.quick)),
+        ("8. designing", lambda: designing.measure(quick=arguments.quick)),
     )
     for title, part in parts:
         print(title, flush=True)

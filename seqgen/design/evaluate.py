@@ -316,10 +316,10 @@ class Evaluator:
         return suppression_loss(torch.stack(energy, -1), self.suppressed_energy)
 
     def _overlap(self, amplitude: Tensor) -> tuple[Tensor, float]:
-        """Return the overlap with the wanted state, shape (E L,), and its maximum."""
+        """Return the overlap with the wanted state, shape (..., E L), and its maximum."""
         state = _given(self.state)
         overlap = state_overlap(amplitude[..., state.lines], state.detector)
-        return overlap.repeat_interleave(len(self.spec.linewidth_offsets_hz)), state.maximum
+        return overlap.repeat_interleave(len(self.spec.linewidth_offsets_hz), -1), state.maximum
 
     def _checked(self, name: str, loss: Callable[[], Tensor]) -> Tensor:
         """Return a loss of every member, or refuse one that is no number."""
@@ -329,11 +329,11 @@ class Evaluator:
             raise LossNotFinite(name, f"The loss {name!r} cannot be computed: {error}") from error
         wrong = torch.nonzero(~torch.isfinite(values.detach()))
         if len(wrong):
-            place, members = int(wrong[0, 0]), self.model.members
+            place, members = int(wrong[0, -1]), self.model.members
             member = place // len(self.spec.linewidth_offsets_hz)
             raise LossNotFinite(
                 name,
-                f"The loss {name!r} is {float(values.detach()[place])} for the member at "
+                f"The loss {name!r} is {float(values.detach()[tuple(wrong[0])])} for the member at "
                 f"{float(members.b0_hz[member]):g} Hz and relative B1 {float(members.b1_scale[member]):g}. Take the "
                 f"last pulse with a finite loss, or leave {name!r} out.",
             )

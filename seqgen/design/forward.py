@@ -9,9 +9,10 @@ from torch import Tensor
 
 from seqgen.errors import InputError
 from seqgen.sequence.double_echo import TIME_OF
-from seqgen.simulate.acquire import Lines, concatenate, lines
+from seqgen.simulate.acquire import Lines, concatenate
+from seqgen.simulate.averaged import AveragedShot, average
 from seqgen.simulate.ensemble import Ensemble
-from seqgen.simulate.localise import PreparedPulse, PreparedShot, free_phase, play, prepare
+from seqgen.simulate.localise import PreparedPulse, free_phase, prepare
 from seqgen.simulate.pathways import alike_but_for_phases, cycle_phases, cycle_weight, principal_echo
 from seqgen.simulate.propagate import RESULT_J_STEP_S, pulse_propagator
 from seqgen.simulate.slices import pulse_along_axis, slice_axis, slice_gradient
@@ -44,10 +45,9 @@ class EchoModel:
     keeps its part of TE1 and TE2 (`seqgen.sequence.double_echo.TIME_OF`).
     """
 
-    shots: Mapping[str, tuple[PreparedShot, ...]]
-    """Prepared shots of every group of every metabolite, from the excitation on."""
-    start: Mapping[str, tuple[Tensor, ...]]
-    """State before the excitation of every group, shape (d, d) or (E, d, d): the thermal state, or what ISIS keeps."""
+    shots: Mapping[str, tuple[AveragedShot, ...]]
+    """Shots of every group of every metabolite, all but the designed pulse averaged, from the excitation on: they start
+    from the thermal state, or from what ISIS keeps of it."""
     relaxation: Mapping[str, Relaxation]
     """T2 of every metabolite counts over TE."""
     members: Ensemble
@@ -88,8 +88,11 @@ class EchoModel:
                 for each place by name; None for a plain double echo, with the excitation of the template.
             dwell_s: Its dwell, s.
             carrier_hz: Its carrier minus the spectrometer frequency, Hz; the phase is zero at the pulse's centre.
-            te1_s: First echo time, s.
-            te2_s: Second echo time, s.
+            te1_s: First echo time, s, shape (), or (B,) for B timings at once.
+            te2_s: Second echo time, s, shape () or (B,).
+
+        Returns:
+            Amplitude of shape (E, n_lines), or (B, E, n_lines) for several timings.
 
         Raises:
             InputError: If the model has editing pulses, but there is no waveform, or the other way round.
@@ -99,20 +102,24 @@ class EchoModel:
         if b1_hz is not None and not self.edit_indices:
             raise InputError("This model has no place for an editing pulse: give None for b1_hz.")
         parts = []
-        for shot, start in zip(self.shots[name], self.start[name], strict=True):
-            longer_1, longer_2 = te1_s - self.te1_s, te2_s - self.te2_s
-            delays: list[float | Tensor] = [
-                delay + (later[0] - here[0]) * longer_1 + (later[1] - here[1]) * longer_2
-                for delay, here, later in zip(shot.delays_s, self.time_of, self.time_of[1:], strict=False)
-            ]
+        for shot in self.shots[name]:
             replaced = None
             if b1_hz is not None:
                 replaced = self._edits(shot.model, b1_hz, dwell_s, carrier_hz)
-            started = replace(shot, model=replace(shot.model, initial_state=start))
-            parts.append(lines(play(started, replaced=replaced, delays_s=delays), shot.model))
+            parts.append(shot.lines(replaced=replaced, delays_s=self._delays_s(shot, te1_s, te2_s)))
         whole = concatenate(parts)
         decay = torch.exp(-(te1_s + te2_s) / self.relaxation[name].t2_s)
-        return Lines(amplitude=whole.amplitude * decay, frequency_hz=whole.frequency_hz)
+        return Lines(amplitude=whole.amplitude * decay[..., None, None], frequency_hz=whole.frequency_hz)
+
+    def _delays_s(self, shot: AveragedShot, te1_s: Tensor, te2_s: Tensor) -> list[float | Tensor]:
+        """Return the free delay after every pulse, s; one that a time does not move keeps its shape."""
+        delays: list[float | Tensor] = []
+        for least_s, here, later in zip(shot.delays_s, self.time_of, self.time_of[1:], strict=False):
+            delay: float | Tensor = least_s
+            for part, longer_s in ((later[0] - here[0], te1_s - self.te1_s), (later[1] - here[1], te2_s - self.te2_s)):
+                delay = delay + part * longer_s if part else delay
+            delays.append(delay)
+        return delays
 
     def _edits(
         self, model: GroupModel, b1_hz: Tensor | Mapping[str, Tensor], dwell_s: float, carrier_hz: float
@@ -184,26 +191,21 @@ def echo_model(
     names = _pulse_names(template[0], shots[0], places)
     times = [time for time, _ in shots[0].pulses()]
     te1_s = 2 * (times[names.index("first")] - times[0])
-    prepared: dict[str, tuple[PreparedShot, ...]] = {}
-    start: dict[str, tuple[Tensor, ...]] = {}
+    edit_indices = tuple(k for k, name in enumerate(names) if name in places)
+    averaged: dict[str, tuple[AveragedShot, ...]] = {}
     for name, system in systems.items():
-        models = molecule_models(system, spectrometer_frequency_hz, reference_ppm)
-        prepared[name] = tuple(
-            prepare(shots, model, members, positions_per_slice=positions_per_slice) for model in models
-        )
-        start[name] = tuple(
-            model.initial_state
-            if len(groups) == 1
-            else _kept_by_isis(groups, shots, model, members, positions_per_slice)
-            for model in models
-        )
+        shots_of_groups = []
+        for model in molecule_models(system, spectrometer_frequency_hz, reference_ppm):
+            one = prepare(shots, model, members, positions_per_slice=positions_per_slice)
+            start = None if len(groups) == 1 else _kept_by_isis(groups, shots, model, members, positions_per_slice)
+            shots_of_groups.append(average(one, start=start, variable=edit_indices))
+        averaged[name] = tuple(shots_of_groups)
     return EchoModel(
-        shots=prepared,
-        start=start,
+        shots=averaged,
         relaxation=relaxation,
         members=members,
         time_of=tuple(TIME_OF[name] for name in (*names, "echo")),
-        edit_indices=tuple(k for k, name in enumerate(names) if name in places),
+        edit_indices=edit_indices,
         edit_places=tuple(name for name in names if name in places),
         needs_waveform=len(names) > _PLAIN_PULSES,
         te1_s=te1_s,

@@ -175,22 +175,22 @@ def suppression_loss(energy: Tensor, reference_energy: Tensor) -> Tensor:
 
 
 def aggregate(values: Tensor, weight: Tensor, how: Aggregate = "mean", sharpness: float = 10.0) -> Tensor:
-    """Return one number of the losses of the members of an ensemble, shape ().
+    """Return one number of the losses of the members of an ensemble, shape (...).
 
     ``mean``: sum_e w_e L_e. ``soft_worst``: ln(sum_e w_e exp(k L_e)) / k, between mean and worst case and no more than
     -ln(w_e) / k below the worst member e. ``worst``: max_e L_e over members with a weight.
 
     Args:
-        values: L_e, shape (E,).
+        values: L_e, shape (..., E).
         weight: w_e, adding up to 1, shape (E,).
         how: Which of the three.
         sharpness: k of the soft worst case, greater than 0.
     """
     if how == "mean":
-        mean: Tensor = torch.tensordot(weight.to(values.dtype), values, 1)
+        mean: Tensor = torch.tensordot(values, weight.to(values.dtype), 1)
         return mean
     if how == "soft_worst":
-        return torch.logsumexp(sharpness * values + weight.to(values.dtype).log(), 0) / sharpness
+        return torch.logsumexp(sharpness * values + weight.to(values.dtype).log(), -1) / sharpness
     if how == "worst":
-        return values[weight > 0].amax(0)
+        return values[..., weight > 0].amax(-1)
     raise InputError(f"An ensemble is summed up by {', '.join(get_args(Aggregate))}, but aggregate is {how!r}.")

@@ -1,4 +1,4 @@
-"""The optimiser of the editing pulse, with exact gradients, and the TE-optimised PRESS to beat."""
+"""The optimiser of the editing pulses, with exact gradients."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 
 from seqgen.design.checkpoint import Checkpoint
 from seqgen.design.descent import Evaluation, Objective, Search, Settings, search
-from seqgen.design.echo_times import TE_MAX_S, TE_SCALE_S, EchoTimeLimits
+from seqgen.design.echo_times import EchoTimeLimits
 from seqgen.design.evaluate import Evaluator, LossNotFinite, Metrics
 from seqgen.design.forward import PlayedShot
 from seqgen.design.landscape import Landscape, landscape
@@ -20,18 +19,6 @@ from seqgen.provenance import Progress
 from seqgen.pulse.parameterise import spline_waveform
 from seqgen.pulse.waveform import RFPulse
 from seqgen.sequence.plugins import DesignedShot
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TimingResult:
-    """The best plain PRESS."""
-
-    te1_s: float
-    """First echo time, s."""
-    te2_s: float
-    """Second echo time, s."""
-    metrics: Metrics
-    """What it reaches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -194,61 +181,3 @@ def _landscape(variables: Variables, found: Search) -> Landscape | None:
         [len(run.history) for run in found.starts],
         [torch.cat(variables.waveforms_hz(torch.tensor(run.x))) for run in found.starts],
     )
-
-
-def optimise_timing(
-    problem: Evaluator,
-    *,
-    te_min_s: tuple[float, float],
-    te_raster_s: float,
-    grid: int = 16,
-    refine: int = 3,
-    progress: Progress | None = None,
-) -> TimingResult:
-    """Return the plain PRESS timing with the smallest loss: a grid over both echo times, then descents from the best.
-
-    Args:
-        problem: From `evaluator`, on a plain template.
-        te_min_s: Shortest (TE1, TE2), s.
-        te_raster_s: Raster of each echo time, s.
-        grid: Points per axis of the grid from the minimum to `TE_MAX_S`.
-        refine: Number of descents.
-        progress: Called after each grid point.
-    """
-    axes = [np.linspace(least, TE_MAX_S, grid) for least in te_min_s]
-    points: list[tuple[float, float, float]] = []
-    for te1_s in axes[0]:
-        for te2_s in axes[1]:
-            with torch.no_grad():
-                loss, _ = problem.loss_and_metrics(None, torch.tensor(te1_s), torch.tensor(te2_s))
-            points.append((float(loss), te1_s, te2_s))
-            if progress is not None:
-                progress(len(points), grid * grid)
-    descents = [_descend_timing(problem, np.array(point[1:]), te_min_s) for point in sorted(points)[:refine]]
-    _, te_s = min(descents, key=lambda pair: pair[0])
-    rounded = [
-        max(round(round(te / te_raster_s) * te_raster_s, 9), least) for te, least in zip(te_s, te_min_s, strict=True)
-    ]
-    with torch.no_grad():
-        _, metrics = problem.loss_and_metrics(None, *(torch.tensor(te, dtype=torch.float64) for te in rounded))
-    return TimingResult(te1_s=rounded[0], te2_s=rounded[1], metrics=metrics)
-
-
-def _descend_timing(problem: Evaluator, te_s: np.ndarray, te_min_s: tuple[float, float]) -> tuple[float, np.ndarray]:
-    """Return (loss, echo times) of one descent from a grid point."""
-
-    def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        variables = torch.tensor(x * TE_SCALE_S, dtype=torch.float64, requires_grad=True)
-        loss, _ = problem.loss_and_metrics(None, variables[0], variables[1])
-        (gradient,) = torch.autograd.grad(loss, variables)
-        return float(loss.detach()), gradient.numpy() * TE_SCALE_S
-
-    result = minimize(
-        value_and_gradient,
-        te_s / TE_SCALE_S,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(least / TE_SCALE_S, TE_MAX_S / TE_SCALE_S) for least in te_min_s],
-        options={"maxiter": 30},
-    )
-    return float(result.fun), np.asarray(result.x) * TE_SCALE_S

@@ -41,14 +41,14 @@ class Axis:
         return float(self.offset_hz[1] - self.offset_hz[0])
 
     def spectrum(self, name: str, amplitude: Tensor) -> Tensor:
-        """Return the spectra of a metabolite's lines, amplitude (E, n_lines), shape (E, m), or (E L, m).
+        """Return the spectra of a metabolite's lines, amplitude (..., E, n_lines), shape (..., E, m) or (..., E L, m).
 
         Linewidths vary faster than members.
         """
         response = self.response[name]
         if response.ndim == 2:
             return amplitude @ response
-        return (amplitude[:, None, None, :] @ response).flatten(0, 2)
+        return (amplitude[..., None, None, :] @ response).flatten(-4, -2)
 
 
 def response_axis(

@@ -14,7 +14,8 @@ from seqgen.design.checkpoint import Checkpoint, checkpoint_path, load_checkpoin
 from seqgen.design.echo_times import EchoTimeLimits, echo_time_limits
 from seqgen.design.evaluate import Evaluator, Metrics, evaluator
 from seqgen.design.forward import PlayedShot
-from seqgen.design.optimise import DesignResult, optimise_pulse, optimise_timing
+from seqgen.design.optimise import DesignResult, optimise_pulse
+from seqgen.design.press_baseline import optimise_timing
 from seqgen.errors import InputError
 from seqgen.pipeline.starts import start_files, start_pulses
 from seqgen.pipeline.study import Reporter, Study

@@ -11,6 +11,7 @@ from press_files import F0_HZ, PARAMS, PRESS, SCANNER, WATER_PPM, context, rando
 
 from seqgen import library
 from seqgen.config import load_protocol
+from seqgen.design import forward
 from seqgen.design.echo_times import TE_MAX_S, TE_SCALE_S, EchoTimeLimits, echo_time_limits
 from seqgen.design.evaluate import evaluator
 from seqgen.design.forward import echo_model
@@ -24,6 +25,7 @@ from seqgen.seqfile.played import built_shots
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import shots
 from seqgen.sequence.plugins import BuildContext, find_sequence
+from seqgen.simulate.averaged import unaveraged
 from seqgen.simulate.ensemble import ensemble
 from seqgen.simulate.molecule import molecule_lines
 from seqgen.simulate.slices import waveform_in_carrier_frame
@@ -197,6 +199,21 @@ def test_a_pulse_of_zero_amplitude_leaves_plain_press(place):
     assert float(plain.amplitude.abs().max()) > 0.05
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_averaged_pulses_are_those_at_every_position(place, design_spec, monkeypatch):
+    """Loss and gradient with all fixed pulses as matrices, and with every one at its positions (`play`)."""
+    spec = spec_at(design_spec, place, b0_offsets_hz=(-8.0, 8.0), b1_scales=(0.8, 1.1))
+    fast = problem_at(spec)
+    monkeypatch.setattr(forward, "average", lambda shot, *, start, variable: unaveraged(shot, start=start))
+    slow = problem_at(spec)
+    b1 = random_pulse(250.0).b1_hz.requires_grad_()
+    times = [time.requires_grad_() for time in seconds(*OTHER_TE_S[place])]
+    losses = [problem.loss_and_metrics(b1, *times)[0] for problem in (fast, slow)]
+    assert float(losses[0].detach()) == pytest.approx(float(losses[1].detach()), abs=1e-12)
+    for mine, theirs in zip(*(torch.autograd.grad(loss, (b1, *times)) for loss in losses), strict=True):
+        assert float((mine - theirs).abs().max()) < 1e-11 * float(theirs.abs().max())
+
+
 def test_the_designed_excitation_is_the_excitation():
     """The sequence's own non-selective excitation, given as a design, is the plain sequence."""
     slr = slr_pulse(flip_angle_rad=0.5 * math.pi, time_bandwidth=6.0, duration_s=2.6e-3, dwell_s=1e-5, name="SLR")
@@ -213,9 +230,9 @@ def test_what_isis_keeps_of_a_singlet():
     """(1 - Mz)/2 of the inversion, summed over all positions by 2 x 2 rotations, in units of the slice's thickness."""
     model = model_at("excitation", "NAA", positions_per_slice=16)
     shares = []
-    for shot, start in zip(model.shots["NAA"], model.start["NAA"], strict=True):
+    for shot in model.shots["NAA"]:
         thermal = shot.model.initial_state
-        shares.append(float((start[0].mH @ thermal).trace().real / (thermal.mH @ thermal).trace().real))
+        shares.append(float((shot.start[0].mH @ thermal).trace().real / (thermal.mH @ thermal).trace().real))
     pulses = [pulse for shot in template("excitation", stand_in(), TE_S["excitation"]) for _, pulse in shot.pulses()]
     inversion = max((pulse for pulse in pulses if pulse.use == "inversion"), key=lambda pulse: pulse.b1_hz.abs().max())
     # Position counts in Hz of the gradient: 6 kHz hold all that the pulse touches.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqgen.design import optimise
+from seqgen.design import press_baseline
 from seqgen.pipeline import design as design_link
 from seqgen.pipeline.run import run_all
 from seqgen.pipeline.study import load_study
@@ -61,10 +61,10 @@ def study(tmp_path_factory):
 def finished(study, tmp_path_factory):
     """(folder, what `run_all` returned, reporter) of one whole run with a coarse search for plain PRESS."""
     folder, reporter = tmp_path_factory.mktemp("run"), Quiet()
-    genuine = optimise.optimise_timing
+    genuine = press_baseline.optimise_timing
 
     def coarse(*args, **options):
-        return genuine(*args, grid=2, refine=1, **options)
+        return genuine(*args, step_s=0.1, refine=1, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(design_link, "optimise_timing", coarse)

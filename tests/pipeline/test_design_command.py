@@ -11,9 +11,10 @@ import torch
 from click.testing import CliRunner
 
 from seqgen.cli import main
-from seqgen.design import optimise
+from seqgen.design import press_baseline
 from seqgen.design.artefact import load_design
 from seqgen.design.evaluate import Evaluator
+from seqgen.design.press_baseline import LocalOptimum
 from seqgen.errors import InputError
 from seqgen.pipeline import design as design_link
 from seqgen.pipeline.study import load_study
@@ -24,11 +25,15 @@ ITERATIONS = 5
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Few positions, and a fixed answer for plain PRESS in the time of one evaluation."""
-    genuine = optimise.optimise_timing
+    genuine = press_baseline.optimise_timing
     monkeypatch.setattr(
-        design_link, "optimise_timing", lambda *args, **options: genuine(*args, grid=1, refine=1, **options)
+        design_link, "optimise_timing", lambda *args, **options: genuine(*args, step_s=1.0, refine=1, **options)
     )
-    monkeypatch.setattr(optimise, "_descend_timing", lambda problem, te_s, te_min_s: (0.0, te_s))
+    monkeypatch.setattr(
+        press_baseline,
+        "_descend",
+        lambda problem, region, te_s, step_s: LocalOptimum(te1_s=te_s[0], te2_s=te_s[1], loss=0.0),
+    )
     monkeypatch.setattr(design_link, "DESIGN_POSITIONS_PER_SLICE", 1)
     monkeypatch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 2)
 
