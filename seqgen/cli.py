@@ -255,7 +255,12 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
         "peak_hz": max(pulse.peak_hz for pulse in made.pulses),
         "energy_hz2_s": max(pulse.energy_hz2_s for pulse in made.pulses),
         "metrics": asdict(made.metrics),
-        "press": {"te1_s": made.press_te1_s, "te2_s": made.press_te2_s, **asdict(made.press_metrics)},
+        "press": {
+            "te1_s": made.press_te1_s,
+            "te2_s": made.press_te2_s,
+            "optima": made.press_optima,
+            **asdict(made.press_metrics),
+        },
         "landscape": None if made.landscape is None else made.landscape.to_json(),
     }
     rows = (
@@ -267,6 +272,9 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
         f"contamination {m.contamination:.4f}  loss {m.loss:.4f}"
         for name, te1, te2, m in rows
     )
+    others = ", ".join(f"{a * 1e3:.1f} + {b * 1e3:.1f} ({loss:.3f})" for a, b, loss in made.press_optima[1:4])
+    if others:
+        table += f"\nOther optima of PRESS, TE1 + TE2 in ms (loss): {others}"
     peak = "\n".join(f"Pulse: peak {p.peak_hz:.4f} Hz, energy {p.energy_hz2_s:.3f} Hz^2 s" for p in made.pulses)
     peak += f"; {made.status}"
     starts = "" if made.landscape is None else f"{landscape_text(made.landscape)}\n"

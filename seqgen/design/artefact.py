@@ -48,6 +48,8 @@ class Design:
     """Where the optimiser's starts ended; None where that was not kept."""
     terms: tuple[Mapping[str, tuple[float, ...]], ...] = ()
     """Every term of the loss after every iteration, by name: as `history`."""
+    press_optima: tuple[tuple[float, float, float], ...] = ()
+    """(TE1 in s, TE2 in s, loss) of every local optimum of plain PRESS that was found, the best first."""
     combine: str = "joint"
     """What is made of several shots (`DesignSpec.combine`)."""
 
@@ -98,6 +100,7 @@ def save_design(design: Design, path: Path) -> None:
                 "te1_s": design.press_te1_s,
                 "te2_s": design.press_te2_s,
                 "metrics": asdict(design.press_metrics),
+                "optima": [list(optimum) for optimum in design.press_optima],
             },
             "status": design.status,
             "spectrometer_frequency_hz": design.spectrometer_frequency_hz,
@@ -156,6 +159,12 @@ def _shot_to_json(shot: DesignedShot) -> dict[str, Any]:
     }
 
 
+def _optimum(content: list[float]) -> tuple[float, float, float]:
+    """Return (TE1, TE2, loss) of a list."""
+    te1_s, te2_s, loss = map(float, content)
+    return te1_s, te2_s, loss
+
+
 def _shot(content: dict[str, Any]) -> DesignedShot:
     """Return the shot that `_shot_to_json` wrote."""
     pulses: dict[str, RFPulse] = {}
@@ -189,6 +198,7 @@ def _design(content: dict[str, Any]) -> Design:
         press_te1_s=float(content["press"]["te1_s"]),
         press_te2_s=float(content["press"]["te2_s"]),
         press_metrics=Metrics(**content["press"]["metrics"]),
+        press_optima=tuple(_optimum(optimum) for optimum in content["press"]["optima"]),
         history=tuple(tuple(map(float, run)) for run in content["history"]),
         status=content["status"],
         spectrometer_frequency_hz=float(content["spectrometer_frequency_hz"]),

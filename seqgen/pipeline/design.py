@@ -151,6 +151,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         press_te1_s=press.te1_s,
         press_te2_s=press.te2_s,
         press_metrics=press_metrics,
+        press_optima=tuple((optimum.te1_s, optimum.te2_s, optimum.loss) for optimum in press.optima),
         history=result.history,
         status=result.status,
         terms=result.terms,

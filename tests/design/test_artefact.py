@@ -28,6 +28,7 @@ def design():
         press_metrics=Metrics(loss=-0.5, signal=0.3, contamination=0.6),
         history=((1.0, 0.5), (0.5, 0.1, -1.5)),
         status="stopped after 3 iterations, not converged",
+        press_optima=((0.018, 0.091, -0.5), (0.03, 0.02, -0.25)),
         terms=({"window": (1.0, 0.5)}, {"window": (0.5, 0.1, -1.5)}),
         spectrometer_frequency_hz=123.2e6,
         reference_ppm=4.8,

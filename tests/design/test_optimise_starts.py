@@ -44,6 +44,12 @@ def test_the_flip_angle_on_the_carrier(design_spec, name):
     assert float((b1_hz - b1_hz.flip(0)).abs().max()) < 1e-4 * float(b1_hz.abs().max())
 
 
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_what_excites_turns_by_ninety(name, design_spec):
+    b1_hz = textbook_waveform(name, design_spec(place="excitation"), 300.0)
+    assert abs(2 * math.pi * b1_hz.sum().item() * 2e-5) == pytest.approx(math.pi / 2)
+
+
 def test_the_ninety_is_short_and_below_the_limit(design_spec):
     for b1_max_hz in (300.0, 60.0):
         b1_hz = textbook_waveform("ninety", design_spec(), b1_max_hz).abs()
