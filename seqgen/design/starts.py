@@ -86,8 +86,12 @@ def textbook_waveform(name: str, spec: DesignSpec, b1_max_hz: float) -> Tensor:
     knots and the amplitude limit allow: at the echo top it refocuses J of weakly coupled pairs.
     Source: Takegoshi et al., Chem Phys Lett 165:6 (1990), the "perfect echo" (recalled).
     """
-    waveform_hz = _TEXTBOOK[name](spec, b1_max_hz)
-    return 0.5 * waveform_hz if "excitation" in spec.places and name != "ninety" else waveform_hz
+    return _TEXTBOOK[name](spec, b1_max_hz)
+
+
+def _flip_angle_rad(spec: DesignSpec) -> float:
+    """Return the flip angle of a textbook pulse that fills the duration, rad."""
+    return 0.5 * math.pi if "excitation" in spec.places else math.pi
 
 
 def _hard(spec: DesignSpec, b1_max_hz: float) -> Tensor:
@@ -97,13 +101,14 @@ def _hard(spec: DesignSpec, b1_max_hz: float) -> Tensor:
     edge_s = min(_EDGE_KNOTS * spec.knot_spacing_s, spec.duration_s / 2)
     part = (torch.minimum(t_s, spec.duration_s - t_s) / edge_s).clamp(max=1.0)
     envelope = torch.sin(0.5 * math.pi * part) ** 2
-    return (0.5 * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
+    turns = _flip_angle_rad(spec) / (2 * math.pi)
+    return (turns * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
 
 
 def _gaussian(spec: DesignSpec, b1_max_hz: float) -> Tensor:
     """Return a Gaussian cut at one percent."""
     return gaussian_pulse(
-        flip_angle_rad=math.pi, duration_s=spec.duration_s, dwell_s=spec.rf_dwell_s, name="gaussian"
+        flip_angle_rad=_flip_angle_rad(spec), duration_s=spec.duration_s, dwell_s=spec.rf_dwell_s, name="gaussian"
     ).b1_hz
 
 
@@ -111,13 +116,14 @@ def _sinc(spec: DesignSpec, b1_max_hz: float) -> Tensor:
     """Return a sinc under a Hann window."""
     t = (torch.arange(_n_samples(spec), dtype=torch.float64) + 0.5) / _n_samples(spec) - 0.5
     envelope = torch.sinc(TIME_BANDWIDTH * t) * torch.cos(math.pi * t) ** 2
-    return (0.5 * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
+    turns = _flip_angle_rad(spec) / (2 * math.pi)
+    return (turns * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
 
 
 def _slr(spec: DesignSpec, b1_max_hz: float) -> Tensor:
     """Return a Shinnar-Le Roux pulse."""
     return slr_pulse(
-        flip_angle_rad=math.pi,
+        flip_angle_rad=_flip_angle_rad(spec),
         time_bandwidth=TIME_BANDWIDTH,
         duration_s=spec.duration_s,
         dwell_s=spec.rf_dwell_s,
