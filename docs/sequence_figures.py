@@ -40,7 +40,7 @@ from seqgen.timeline import Timeline
 DOCS = Path(__file__).parent
 OVERVIEW = DOCS / "sequences.md"
 SEQUENCES = ("press", "mega_press", "steam", "slaser", "isis_press")
-"""Sequences with a page in docs/sequences/; the sign check has docs/sign_check.md."""
+"""Localised sequences, with a page in docs/sequences/; the sign check and pulse-acquire have docs/NAME.md."""
 SHARED = (VoxelParams, OuterVolumeParams, PreparationParams, ScanParams)
 """Parameters of every sequence, whose tables are in the overview."""
 DRAWN: dict[str, dict[str, Any]] = {

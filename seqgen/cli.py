@@ -12,6 +12,7 @@ import click
 from seqgen.errors import SeqgenError, VerificationError
 
 if TYPE_CHECKING:
+    from seqgen.design.evaluate import Metrics
     from seqgen.pipeline.study import ScanStudy, Study
     from seqgen.provenance import Progress
     from seqgen.report.html import Verdict
@@ -265,11 +266,11 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
     }
     rows = (
         ("edited", made.te1_s, made.te2_s, made.metrics),
-        ("PRESS", made.press_te1_s, made.press_te2_s, made.press_metrics),
+        ("PRESS" if made.press_te1_s > 0 else "hard", made.press_te1_s, made.press_te2_s, made.press_metrics),
     )
     table = "\n".join(
         f"{name:8} TE1 {te1 * 1e3:7.2f} ms  TE2 {te2 * 1e3:7.2f} ms  signal {m.signal:.4f}  "
-        f"contamination {m.contamination:.4f}  loss {m.loss:.4f}"
+        f"contamination {m.contamination:.4f}  loss {m.loss:.4f}{_overlap(m)}"
         for name, te1, te2, m in rows
     )
     others = ", ".join(f"{a * 1e3:.1f} + {b * 1e3:.1f} ({loss:.3f})" for a, b, loss in made.press_optima[1:4])
@@ -282,6 +283,14 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
     if interrupted:
         console.say("Interrupted: this is the best pulse so far; --resume goes on.")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _overlap(metrics: "Metrics") -> str:
+    """Return the overlap with the wanted state beside its unitary maximum, where the design has one."""
+    if metrics.overlap is None or metrics.overlap_maximum is None:
+        return ""
+    ratio = metrics.overlap / metrics.overlap_maximum
+    return f"  overlap {metrics.overlap:.4f} of at most {metrics.overlap_maximum:.4f} ({ratio:.4f})"
 
 
 @main.command()
@@ -768,7 +777,9 @@ def init(name: str, output: Path, as_json: bool) -> None:
       invivo_glu_gln_3t       brain, Siemens 3 T
       invivo_glu_gln_3t_ge    brain, GE 3 T
       scan_press_3t           for build, a scan alone: PRESS; also scan_mega_press_3t, scan_steam_3t, scan_slaser_3t,
-                              scan_isis_press_3t, scan_sign_check_3t, scan_press_47mt
+                              scan_isis_press_3t, scan_pulse_acquire_3t, scan_sign_check_3t, scan_press_47mt
+      bench_citrate_dq        for design, a pulse alone at 11.7 T; also bench_citrate_inphase, bench_citrate_antiphase,
+                              bench_citrate_single_antiphase, bench_citrate_zq, bench_citrate_line; bench_cystathionine
       simulate_press_ideal    for simulate: PRESS of instantaneous pulses
       simulate_press_shaped   for simulate: PRESS with shaped selective pulses; their waveform is written beside it
 
@@ -804,6 +815,7 @@ def init(name: str, output: Path, as_json: bool) -> None:
         write_text(beside, item.read_text(encoding="utf-8"))
     write_text(output, folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
     commands = {
+        "bench": f"seqgen design {output} -o {output.stem}.json",
         "simulate": f"seqgen simulate {output} -o fids.npz",
         "scan": f"seqgen build {output} -o {output.stem}",
     }

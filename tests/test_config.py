@@ -11,7 +11,9 @@ from seqgen.errors import InputError
 from seqgen.sequence.plugins import BuildContext, sequence_names
 
 FOLDER = Path(__file__).resolve().parents[1] / "protocols"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith(("simulate_", "scan_")))
+OTHERS = ("simulate_", "scan_", "bench_")
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith(OTHERS))
+BENCH = sorted(path.stem for path in FOLDER.glob("bench_*.yaml"))
 SCANS = sorted(path.stem for path in FOLDER.glob("scan_*.yaml"))
 
 TEXT = """\
@@ -113,6 +115,27 @@ def test_every_shipped_protocol_loads(name):
 
 def test_four_protocols_are_shipped():
     assert NAMES == ["invivo_glu_gln_3t", "invivo_glu_gln_3t_ge", "phantom_glu_gln_3t", "phantom_glu_gln_3t_ge"]
+
+
+@pytest.mark.parametrize("name", BENCH)
+def test_protocols_of_the_bench_design_a_pulse_alone(name):
+    protocol = load_protocol(FOLDER / f"{name}.yaml")
+    assert protocol.name == name
+    assert protocol.sequence.name == "pulse_acquire"
+    assert (protocol.design.place, protocol.design.te1_s, protocol.design.te2_s) == ("excitation", 0.0, 0.0)
+    assert protocol.design.carrier_ppm == protocol.sequence.params.carrier_ppm
+    # Starts take a quarter each; a descent at most two values and gradients an iteration.
+    each = protocol.design.iterations // 4 if protocol.design.starts > 1 else 0
+    assert 2 * (protocol.design.starts * each + protocol.design.iterations) <= 400
+
+
+def test_a_pulse_alone_stands_at_the_excitation(tmp_path):
+    text = (FOLDER / "bench_citrate_dq.yaml").read_text(encoding="utf-8")
+    assert len(BENCH) == 7
+    with pytest.raises(
+        InputError, match=r"'design.place' is 'te1', but sequence 'pulse_acquire' plays .* at excitation"
+    ):
+        load(tmp_path, text.replace("place: excitation", "place: te1"))
 
 
 def scan_context(protocol):
@@ -226,7 +249,7 @@ def test_the_brain_protocols_carry_the_values_of_the_tables(name):
             "'design.target' names GABA, but 'sample.metabolites' holds Glu, Gln",
         ),
         ("[Gln]", "[GSH]", "interferers", "'design.interferers' names GSH, but"),
-        ("[Gln]", "[Glu]", "interferers", "in 'design': interferers must name at least one metabolite other than"),
+        ("[Gln]", "[Glu]", "interferers", "in 'design': interferers must name metabolites other than the target Glu"),
         ("b1_max_hz: 300", "b1_max_khz: 1", "b1_max_hz", r"'design.b1_max_khz' is 1, but .* reaches 852 Hz \(20 uT\)"),
         (
             "rf_dwell_us: 20",

@@ -314,7 +314,7 @@ def test_further_scanners_are_those_of_the_facts(facts):
 def test_only_marcos_reads_no_format_that_seqgen_writes():
     newest = {name: library.scanner(name).newest_pulseq_format for name in library.scanner_names()}
     assert {name: value for name, value in newest.items() if value is not None} == {"marcos": 1.3}
-    assert len(newest) == 10
+    assert len(newest) == 11
 
 
 def scanner_file(tmp_path, profiles):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqgen.axes import ppm_to_hz
-from seqgen.design.forward import EchoModel, PlayedShot, echo_model
+from seqgen.design.forward import PlayedShot
 from seqgen.design.objective import (
     aggregate,
     correlation_loss,
@@ -24,10 +24,12 @@ from seqgen.design.objective import (
     window_loss,
 )
 from seqgen.design.problem import DesignSpec
+from seqgen.design.pulse_acquire import DensityTarget, PulseAcquireModel, design_model, design_state
 from seqgen.design.spectra import (
     ACQUISITION_S,
     FIT_RANGE_PPM,
     Axis,
+    Model,
     nuisance_columns,
     reference_area,
     reference_energy,
@@ -35,7 +37,7 @@ from seqgen.design.spectra import (
     response_axis,
     wanted_spectrum,
 )
-from seqgen.design.state_target import StateTarget, state_target
+from seqgen.design.state_target import StateTarget
 from seqgen.errors import InputError
 from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.simulate.ensemble import ensemble
@@ -89,9 +91,9 @@ class Evaluator:
 
     spec: DesignSpec
     """The problem."""
-    model: EchoModel
-    """The sequence with its designed pulses; of a problem on a plain template, without."""
-    plain: EchoModel | None
+    model: Model
+    """The sequence with its designed pulses, or a pulse alone; of a problem on a plain template, without."""
+    plain: Model | None
     """The sequence without designed pulses, where the spec has a plain shot beside edited ones."""
     window: Axis
     """The target's window."""
@@ -107,7 +109,7 @@ class Evaluator:
     """Energies of the suppressed metabolites in `broad` after a perfect pulse-acquire, shape (k,) or (E L, k)."""
     wanted: Tensor | None
     """Wanted spectrum of the target on `window`, shape (1, m) or (E L, m), where the loss spectrum has a weight."""
-    state: StateTarget | None
+    state: StateTarget | DensityTarget | None
     """The wanted state, where the loss state has a weight."""
     baseline: Tensor
     """Nuisance columns of the fit of one shot (macromolecules, spline baseline), complex, shape (m, q)."""
@@ -159,7 +161,9 @@ class Evaluator:
     def loss(self, shots: Sequence[PlayedShot]) -> Tensor:
         """Return the loss alone, shape (), or (B,) for B echo times at once (see `amplitudes`)."""
         return self._weighted(
-            self._over_fields([each._terms([each.amplitudes(shot) for shot in shots]) for each in (self, *self.others)])
+            self._over_fields(
+                [each._terms([each.amplitudes(shot) for shot in shots], shots) for each in (self, *self.others)]
+            )
         )
 
     def _over_fields(self, each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -178,10 +182,11 @@ class Evaluator:
     def _reached(self, shots: Sequence[PlayedShot]) -> tuple[dict[str, Tensor], Metrics]:
         """Return the terms of the loss and the metrics at this frequency; the metrics leave the loss open."""
         played = [self.amplitudes(shot) for shot in shots]
+        terms = self._terms(played, shots)
         lines = self._seen(played)
         spectra, target, interferers = self._in_window(lines)
         area = self._areas(spectra)
-        reached = None if self.state is None else self._overlap(lines[0][self.spec.target])
+        reached = None if self.state is None else self._overlap(lines[0][self.spec.target], shots)
 
         def mean(values: Tensor) -> float:
             return float(aggregate(values.detach(), self.weight))
@@ -193,10 +198,13 @@ class Evaluator:
             overlap=None if reached is None else mean(reached[0]),
             overlap_maximum=None if reached is None else reached[1],
             area_signal=mean(area[self.spec.target] / self.reference_area),
-            area_contamination=mean(sum(area[name] for name in self.spec.interferers) / area[self.spec.target]),
+            area_contamination=mean(
+                sum((area[name] for name in self.spec.interferers), torch.zeros_like(area[self.spec.target]))
+                / area[self.spec.target]
+            ),
             bounds=self._mean_bounds(lines),
         )
-        return self._terms(played), metrics
+        return terms, metrics
 
     def amplitudes(self, shot: PlayedShot, names: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return the line amplitudes in a shot, shape (E, n_lines), or (B, E, n_lines) for B echo times at once.
@@ -225,27 +233,31 @@ class Evaluator:
     def _in_window(self, shots: Sequence[Mapping[str, Tensor]]) -> tuple[list[dict[str, Tensor]], Tensor, Tensor]:
         """Return the spectra in the window, and the energies of target and interferers there, means over the shots."""
         spectra = [{name: self.window.spectrum(name, shot[name]) for name in self.window.response} for shot in shots]
-        target, interferers = (
-            torch.stack([window_energy(each[name], self.window.step_hz) for each in spectra for name in names]).sum(0)
-            / len(shots)
-            for names in ((self.spec.target,), self.spec.interferers)
-        )
-        return spectra, target, interferers
+        energy = {
+            name: torch.stack([window_energy(each[name], self.window.step_hz) for each in spectra]).sum(0) / len(shots)
+            for name in self.window.response
+        }
+        target = energy[self.spec.target]
+        return spectra, target, sum((energy[name] for name in self.spec.interferers), torch.zeros_like(target))
 
-    def _terms(self, played: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Return every loss that has a weight, summed up over the ensemble, of the lines of every shot.
+    def _terms(self, played: Sequence[Mapping[str, Tensor]], shots: Sequence[PlayedShot] = ()) -> dict[str, Tensor]:
+        """Return every loss that has a weight, summed up over the ensemble.
 
         A phase that all amplitudes of a shot share, that of the receiver, changes none.
+
+        Args:
+            played: Line amplitudes of every shot.
+            shots: The shots themselves, for the state after a pulse alone.
         """
-        spec, shots = self.spec, self._seen(played)
-        spectra, target, interferers = self._in_window(shots)
+        spec, lines = self.spec, self._seen(played)
+        spectra, target, interferers = self._in_window(lines)
         losses: dict[str, Callable[[], Tensor]] = {
             "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
             "spectrum": lambda: self._spectrum_loss(spectra[0][spec.target], interferers),
-            "state": lambda: state_loss(*self._overlap(shots[0][spec.target])),
-            "crlb": lambda: crlb_loss(self._bounds(shots)),
-            "correlation": lambda: self._correlation_loss(shots),
-            "suppression": lambda: self._suppression_loss(shots[0]),
+            "state": lambda: state_loss(*self._overlap(lines[0][spec.target], shots)),
+            "crlb": lambda: crlb_loss(self._bounds(lines)),
+            "correlation": lambda: self._correlation_loss(lines),
+            "suppression": lambda: self._suppression_loss(lines[0]),
         }
         weighted = {name: loss for name, loss in losses.items() if spec.loss.get(name, 0.0) > 0}
         values = {name: self._checked(name, loss) for name, loss in weighted.items()}
@@ -315,11 +327,17 @@ class Evaluator:
         energy = [window_energy(broad.spectrum(name, amplitude[name]), broad.step_hz) for name in broad.response]
         return suppression_loss(torch.stack(energy, -1), self.suppressed_energy)
 
-    def _overlap(self, amplitude: Tensor) -> tuple[Tensor, float]:
+    def _overlap(self, amplitude: Tensor, shots: Sequence[PlayedShot]) -> tuple[Tensor, float]:
         """Return the overlap with the wanted state, shape (..., E L), and its maximum."""
-        state = _given(self.state)
-        overlap = state_overlap(amplitude[..., state.lines], state.detector)
-        return overlap.repeat_interleave(len(self.spec.linewidth_offsets_hz), -1), state.maximum
+        state, spec = self.state, self.spec
+        if isinstance(state, StateTarget):
+            overlap = state_overlap(amplitude[..., state.lines], state.detector)
+        elif isinstance(state, DensityTarget) and isinstance(self.model, PulseAcquireModel) and len(shots) == 1:
+            b1_hz = shots[0].b1_hz
+            overlap = state.overlap(self.model.state(spec.target, state.group, b1_hz, spec.rf_dwell_s, self.carrier_hz))
+        else:
+            raise InputError("This problem was not prepared for the loss state. Give it a weight in the spec.")
+        return overlap.repeat_interleave(len(spec.linewidth_offsets_hz), -1), state.maximum
 
     def _checked(self, name: str, loss: Callable[[], Tensor]) -> Tensor:
         """Return a loss of every member, or refuse one that is no number."""
@@ -390,11 +408,11 @@ def evaluator(
     plain_template: Sequence[Timeline] | None = None,
     others: Sequence[Evaluator] = (),
 ) -> Evaluator:
-    """Prepare a design problem on a template timeline (see `echo_model`).
+    """Prepare a design problem on a template timeline (see `design_model`).
 
     Args:
         spec: The problem.
-        template: PRESS shots of one phase cycle, without suppression, plain or with stand-in pulses.
+        template: Shots of one phase cycle of PRESS, without suppression, or of a pulse alone, plain or with stand-ins.
         systems: Target, interferers, suppressed ones and, for the losses crlb and correlation, every other metabolite
             of the sample.
         relaxation: Relaxation times of each.
@@ -423,10 +441,9 @@ def evaluator(
         raise InputError("equal_scan_time needs the repetition time, but tr_s is not given. State it, or leave it out.")
     with_fit = bool(weighted & {"crlb", "correlation"})
     fitted = tuple(dict.fromkeys((*wanted, *systems))) if with_fit else ()
-    model, plain = (
-        None
-        if shots is None
-        else echo_model(
+
+    def prepared(shots: Sequence[Timeline]) -> Model:
+        return design_model(
             shots,
             {name: systems[name] for name in dict.fromkeys((*(fitted or wanted), *suppressed))},
             relaxation,
@@ -437,9 +454,9 @@ def evaluator(
             positions_per_slice=positions_per_slice,
             j_step_s=j_step_s,
         )
-        for shots in (template, plain_template)
-    )
-    model = _given(model)
+
+    model = prepared(template)
+    plain = None if plain_template is None else prepared(plain_template)
     require_line(model, spec.target, spec.window_ppm, "window_ppm")
     for name in suppressed:
         require_line(model, name, FIT_RANGE_PPM, "the range of the loss suppression")
@@ -460,9 +477,7 @@ def evaluator(
         if broad is not None
         else torch.zeros(0, dtype=torch.float64),
         wanted=wanted_spectrum(spec, model, window, widths_hz) if "spectrum" in weighted else None,
-        state=state_target([shot.model for shot in model.shots[spec.target]], spec.state, spec.state_group)
-        if "state" in weighted
-        else None,
+        state=design_state(model, spec.target, spec.state, spec.state_group) if "state" in weighted else None,
         baseline=nuisance_columns(spec, model, fit, macromolecules),
         t1_s=torch.tensor([relaxation[name].t1_s for name in fitted], dtype=torch.float64),
         tr_s=tr_s,

@@ -70,6 +70,8 @@ class EchoModel:
     """Spectrometer frequency, Hz."""
     j_step_s: float
     """J step of the designed pulse, s."""
+    has_echo_times: bool = True
+    """Echo times are variables."""
 
     def molecule_lines(
         self,

@@ -16,7 +16,7 @@ from seqgen.design.landscape import Landscape, landscape
 from seqgen.design.starts import start_points
 from seqgen.design.variables import Variables
 from seqgen.provenance import Progress
-from seqgen.pulse.parameterise import spline_waveform
+from seqgen.pulse.parameterise import spline_waveform, step_waveform
 from seqgen.pulse.waveform import RFPulse
 from seqgen.sequence.plugins import DesignedShot
 
@@ -87,7 +87,7 @@ def optimise_pulse(
     sides = ((te_min_s[1], 0.0),) if te2_sides is None else te2_sides
     limits = EchoTimeLimits(te1_min_s=te_min_s[0], te2_sides=sides, raster_s=te_raster_s)
     limits.require_start(spec)
-    shape = spline_waveform(
+    shape = (step_waveform if spec.parameters == "steps" else spline_waveform)(
         duration_s=spec.duration_s,
         dwell_s=spec.rf_dwell_s,
         knot_spacing_s=spec.knot_spacing_s,

@@ -97,6 +97,8 @@ def optimise_timing(
 ) -> TimingResult:
     """Return the plain PRESS timing with the smallest loss: a grid over both echo times, then descents (L-BFGS-B).
 
+    A pulse alone has no times: its template's own hard pulse is what is to be beaten.
+
     Args:
         problem: From `evaluator`, on a plain template.
         te_min_s: Shortest (TE1, TE2), s.
@@ -110,6 +112,10 @@ def optimise_timing(
         InputError: If the shortest TE1 + TE2 is above `total_max_s`.
         LossNotFinite: If the loss cannot be computed somewhere on the grid.
     """
+    if not problem.model.has_echo_times:
+        with torch.no_grad():
+            _, metrics = problem.loss_and_metrics(None, torch.tensor(0.0), torch.tensor(0.0))
+        return TimingResult(te1_s=0.0, te2_s=0.0, metrics=metrics, optima=())
     region = TimingRegion(te_min_s=te_min_s, total_max_s=total_max_s)
     te1_s, te2_s = region.axes_s(step_s)
     steps = len(te1_s) + refine

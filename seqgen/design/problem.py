@@ -27,6 +27,8 @@ COMBINATIONS = ("joint", "difference")
 """What is made of several shots: all fitted together, or half of the first minus the second."""
 ONE_SPECTRUM = ("window", "spectrum", "state", "suppression")
 """Losses that look at one spectrum: of several shots, at their difference."""
+PARAMETERS = ("spline", "steps")
+"""What waveforms are made of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,7 +51,7 @@ class DesignSpec:
     target: str
     """Metabolite whose signal the window keeps, for example "Glu"."""
     interferers: tuple[str, ...]
-    """Metabolites to be small in the window, for example ("Gln",)."""
+    """Metabolites to be small in the window, for example ("Gln",); () where the target is alone."""
     window_ppm: tuple[float, float]
     """Low and high edge of the target's window, ppm."""
     duration_s: float
@@ -60,8 +62,11 @@ class DesignSpec:
     """Largest amplitude gamma*B1/2pi of the pulse, Hz; never exceeded (the scanner's own limit applies as well)."""
     energy_max_hz2_s: float
     """Largest pulse energy, the integral of (gamma*B1/2pi)^2 over the pulse, Hz^2 s."""
+    parameters: Literal["spline", "steps"] = "spline"
+    """What the waveform is made of: cubic splines that vanish at both ends, or steps (GRAPE), as high as need be there
+    too."""
     knot_spacing_s: float = 5e-4
-    """Spacing of the spline knots of the waveform, s: its bandwidth is about 1/(2 x spacing)."""
+    """Spacing of the spline knots of the waveform, s: bandwidth about 1/(2 x spacing); or length of its steps."""
     rf_dwell_s: float = 2e-5
     """The waveform is constant over this time, s, a multiple of the scanner's RF raster."""
     loss: Mapping[str, float] = field(default_factory=lambda: {"window": 1.0})
@@ -116,10 +121,10 @@ class DesignSpec:
     """Stop early where `stop_iterations` iterations gain less than this times max(1, |loss|); 0: never."""
     stop_iterations: int = 20
     """See `stop_improvement`."""
-    te1_s: float
-    """First echo time of PRESS (starting value where timings are optimised), s."""
-    te2_s: float
-    """Second echo time of PRESS (starting value where timings are optimised), s."""
+    te1_s: float = 0.0
+    """First echo time of PRESS (starting value where timings are optimised), s; a pulse alone has none."""
+    te2_s: float = 0.0
+    """Second echo time of PRESS (starting value where timings are optimised), s; a pulse alone has none."""
     optimise_timing: bool = True
     """Let the optimiser move te1_s and te2_s as well."""
     optimise_offset: bool = False
@@ -161,10 +166,10 @@ class DesignSpec:
             )
         if any(weight < 0 for weight in self.loss.values()):
             raise InputError(f"The weights in loss must not be negative, but are {dict(self.loss)}.")
-        if not self.interferers or self.target in self.interferers:
+        if self.target in self.interferers or (not self.interferers and self.loss.get("correlation", 0.0) > 0):
             raise InputError(
-                f"interferers must name at least one metabolite other than the target {self.target}, "
-                f"but is {list(self.interferers)}."
+                f"interferers must name metabolites other than the target {self.target}, for the loss correlation at "
+                f"least one, but is {list(self.interferers)}."
             )
         for name in ("duration_s", "b1_max_hz", "energy_max_hz2_s", "knot_spacing_s", "rf_dwell_s", "linewidth_hz"):
             if not getattr(self, name) > 0:
@@ -184,7 +189,8 @@ class DesignSpec:
 
     def _require_terms(self) -> None:
         """Refuse losses that lack what they need, and an ensemble that is none."""
-        for name, known in (("aggregate", AGGREGATES), ("spectrum_mode", SPECTRUM_MODES)):
+        choices = (("aggregate", AGGREGATES), ("spectrum_mode", SPECTRUM_MODES), ("parameters", PARAMETERS))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, but is {getattr(self, name)!r}.")
         if self.loss.get("state", 0.0) > 0 and not self.state.strip():

@@ -10,6 +10,7 @@ from seqgen.axes import hz_to_ppm, ppm_to_hz
 from seqgen.design.forward import EchoModel
 from seqgen.design.objective import window_energy
 from seqgen.design.problem import DesignSpec
+from seqgen.design.pulse_acquire import PulseAcquireModel
 from seqgen.errors import InputError
 from seqgen.model.baseline import spline_basis
 from seqgen.model.information import complex_columns
@@ -17,6 +18,8 @@ from seqgen.model.lineshape import lorentz_response
 from seqgen.model.macromolecules import MacromoleculePeak, macromolecule_spectrum
 from seqgen.simulate.acquire import Lines, concatenate, pulse_acquire_lines
 
+Model = EchoModel | PulseAcquireModel
+"""What a design is simulated with."""
 FIT_RANGE_PPM = (1.8, 4.1)
 """Range of the losses that look at the whole spectrum (crlb, correlation, suppression), ppm."""
 ACQUISITION_S = 0.5
@@ -52,7 +55,7 @@ class Axis:
 
 
 def response_axis(
-    model: EchoModel, range_ppm: tuple[float, float], step_hz: float, widths_hz: Sequence[float], names: Sequence[str]
+    model: Model, range_ppm: tuple[float, float], step_hz: float, widths_hz: Sequence[float], names: Sequence[str]
 ) -> Axis:
     """Return an axis over a range of ppm with the Lorentzian responses of the lines of some metabolites."""
     low, high = (ppm_to_hz(ppm, model.spectrometer_frequency_hz, model.reference_ppm) for ppm in range_ppm)
@@ -70,7 +73,7 @@ def line_response(frequency_hz: Tensor, offset_hz: Tensor, widths_hz: Sequence[f
     return each[0] if len(each) == 1 else torch.stack(each)
 
 
-def reference_energy(model: EchoModel, axis: Axis, name: str) -> Tensor:
+def reference_energy(model: Model, axis: Axis, name: str) -> Tensor:
     """Return the energy on the axis after a perfect pulse-acquire, shape (), or (E L,) for several linewidths."""
     amplitude = pulse_acquire(model, name).amplitude
     if axis.response[name].ndim == 2:
@@ -78,7 +81,7 @@ def reference_energy(model: EchoModel, axis: Axis, name: str) -> Tensor:
     return window_energy(axis.spectrum(name, amplitude.expand(model.members.size, -1)), axis.step_hz)
 
 
-def reference_area(model: EchoModel, axis: Axis, name: str) -> Tensor:
+def reference_area(model: Model, axis: Axis, name: str) -> Tensor:
     """Return the size of the sum of the spectrum on the axis after a perfect pulse-acquire, shape () or (E L,)."""
     amplitude = pulse_acquire(model, name).amplitude
     if axis.response[name].ndim == 2:
@@ -86,7 +89,7 @@ def reference_area(model: EchoModel, axis: Axis, name: str) -> Tensor:
     return axis.spectrum(name, amplitude.expand(model.members.size, -1)).sum(-1).abs()
 
 
-def wanted_spectrum(spec: DesignSpec, model: EchoModel, window: Axis, widths_hz: Sequence[float]) -> Tensor:
+def wanted_spectrum(spec: DesignSpec, model: Model, window: Axis, widths_hz: Sequence[float]) -> Tensor:
     """Return the spectrum that the target is to have: the stated lines, or those of a perfect pulse-acquire."""
     members = 1 if len(widths_hz) == 1 else model.members.size
     if not spec.spectrum_lines:
@@ -104,7 +107,7 @@ def wanted_spectrum(spec: DesignSpec, model: EchoModel, window: Axis, widths_hz:
 
 
 def nuisance_columns(
-    spec: DesignSpec, model: EchoModel, fit: Axis | None, macromolecules: Sequence[MacromoleculePeak]
+    spec: DesignSpec, model: Model, fit: Axis | None, macromolecules: Sequence[MacromoleculePeak]
 ) -> Tensor:
     """Return the columns of macromolecules and spline baseline, each with real and imaginary coefficient, (m, q)."""
     if fit is None:
@@ -120,7 +123,7 @@ def nuisance_columns(
     return complex_columns(torch.cat((broad[:, None], splines.to(broad.dtype)), -1))
 
 
-def require_line(model: EchoModel, name: str, range_ppm: tuple[float, float], what: str) -> None:
+def require_line(model: Model, name: str, range_ppm: tuple[float, float], what: str) -> None:
     """Refuse a range of ppm in which a metabolite has no line."""
     found = pulse_acquire(model, name)
     visible = found.frequency_hz[found.amplitude.abs() >= _VISIBLE * found.amplitude.abs().max()]
@@ -135,6 +138,6 @@ def require_line(model: EchoModel, name: str, range_ppm: tuple[float, float], wh
         )
 
 
-def pulse_acquire(model: EchoModel, name: str) -> Lines:
+def pulse_acquire(model: Model, name: str) -> Lines:
     """Return the lines after an ideal +y 90-degree pulse on the thermal state: sum Ix."""
     return concatenate([pulse_acquire_lines(shot.model) for shot in model.shots[name]])

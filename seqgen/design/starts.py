@@ -82,9 +82,9 @@ def textbook_waveform(name: str, spec: DesignSpec, b1_max_hz: float) -> Tensor:
     """Return a textbook pulse in the frame of its carrier, Hz, complex, shape (n_samples,).
 
     All turn about +x, the axis of the magnetisation at the first echo of PRESS. hard, gaussian, sinc and slr fill the
-    duration and turn by 180 degrees on the carrier, by 90 where the pulse excites; `ninety` is a 90 at the centre, a Hann window as short as the
-    knots and the amplitude limit allow: at the echo top it refocuses J of weakly coupled pairs.
-    Source: Takegoshi et al., Chem Phys Lett 165:6 (1990), the "perfect echo" (recalled).
+    duration and turn by 180 degrees on the carrier, by 90 where the pulse excites; `ninety` is a 90 at the centre, a
+    Hann window as short as the knots and the amplitude limit allow: at the echo top it refocuses J of weakly coupled
+    pairs. Source: Takegoshi et al., Chem Phys Lett 165:6 (1990), the "perfect echo" (recalled).
     """
     return _TEXTBOOK[name](spec, b1_max_hz)
 

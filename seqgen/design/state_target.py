@@ -49,6 +49,24 @@ def state_target(models: Sequence[GroupModel], text: str, group: str = "") -> St
         InputError: If there is no such group, it holds spins other than 1/2, or the operator is not Hermitian or holds
             what no line shows.
     """
+    index = chosen_group(models, text, group)
+    model = models[index]
+    q = parse_operator(text, model.group.n_spins)
+    first = sum(m.transition.shape[0] for m in models[:index])
+    return StateTarget(
+        text=text,
+        lines=slice(first, first + model.transition.shape[0]),
+        detector=overlap_detector(q, model, text),
+        maximum=float(overlap_bound(q).value or 0.0),
+    )
+
+
+def chosen_group(models: Sequence[GroupModel], text: str, group: str = "") -> int:
+    """Return the index of the spin group that an operator speaks of. Arguments as of `state_target`.
+
+    Raises:
+        InputError: If there is no such group, or it holds spins other than 1/2.
+    """
     chosen = [k for k, model in enumerate(models) if group in ("", model.group.name)]
     if len(chosen) != 1:
         names = ", ".join(dict.fromkeys(model.group.name for model in models))
@@ -62,14 +80,18 @@ def state_target(models: Sequence[GroupModel], text: str, group: str = "") -> St
             f"state {text!r} needs spins 1/2, but group {model.group.name!r} holds the total spin of equivalent "
             f"protons ({', '.join(model.group.labels)}). Choose another target or another loss."
         )
+    return chosen[0]
+
+
+def hermitian_operator(text: str, model: GroupModel) -> Tensor:
+    """Return the matrix of an expression in the product basis, shape (d, d).
+
+    Raises:
+        InputError: If it is zero or not Hermitian.
+    """
     q = parse_operator(text, model.group.n_spins)
-    first = sum(m.transition.shape[0] for m in models[: chosen[0]])
-    return StateTarget(
-        text=text,
-        lines=slice(first, first + model.transition.shape[0]),
-        detector=overlap_detector(q, model, text),
-        maximum=float(overlap_bound(q).value or 0.0),
-    )
+    _require_hermitian(q, text)
+    return q
 
 
 def overlap_detector(q: Tensor, model: GroupModel, text: str = "Q") -> Tensor:
@@ -83,11 +105,8 @@ def overlap_detector(q: Tensor, model: GroupModel, text: str = "Q") -> Tensor:
     Raises:
         InputError: If Q is zero, not Hermitian, or partly invisible at the echo.
     """
+    _require_hermitian(q, text)
     power = float((q.abs() ** 2).sum())
-    if power == 0 or float((q - q.mH).abs().max()) > 1e-9 * math.sqrt(power):
-        raise InputError(
-            f"state {text!r} must be a Hermitian operator other than zero. Write for example 'I1x' or '2 I1x I2z'."
-        )
     vectors = model.eigenvectors.to(q.dtype)
     eigen = vectors.mT @ q @ vectors
     i, j = model.transition[:, 0], model.transition[:, 1]
@@ -100,3 +119,12 @@ def overlap_detector(q: Tensor, model: GroupModel, text: str = "Q") -> Tensor:
         )
     thermal = float((model.initial_state.abs() ** 2).sum())
     return 2 * seen / (model.transition_weight * math.sqrt(power * thermal))
+
+
+def _require_hermitian(q: Tensor, text: str) -> None:
+    """Refuse zero and what is not Hermitian."""
+    power = float((q.abs() ** 2).sum())
+    if power == 0 or float((q - q.mH).abs().max()) > 1e-9 * math.sqrt(power):
+        raise InputError(
+            f"state {text!r} must be a Hermitian operator other than zero. Write for example 'I1x' or '2 I1x I2z'."
+        )

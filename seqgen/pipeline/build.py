@@ -52,7 +52,7 @@ def build_edited(study: Study, design: Design, design_path: Path, folder: Path) 
 def played_design(study: Study, design: Design) -> tuple[Any, RFPulse | None, tuple[DesignedShot, ...]]:
     """Return the parameters, pulse and shots with which a design is built: what `Study.build` takes."""
     first = design.shots[0]
-    params = study.params(te1_s=first.te1_s, te2_s=first.te2_s)
+    params = study.params_at(first.te1_s, first.te2_s)
     if len(design.shots) > 1 or len(design.pulses) > 1:
         return params, None, design.shots
     return replace(params, receiver_phase_rad=first.receiver_phase_rad), design.pulse, ()
@@ -66,7 +66,7 @@ def build_plain(study: ScanStudy, te_s: tuple[float, float] | None, folder: Path
         te_s: Other TE1 and TE2, s.
         folder: Where the files go.
     """
-    params = study.params() if te_s is None else study.params(te1_s=te_s[0], te2_s=te_s[1])
+    params = study.params() if te_s is None else study.params_at(*te_s)
     return _write_all(study, study.build(params, None), folder, {})
 
 

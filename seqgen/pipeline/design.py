@@ -29,7 +29,7 @@ from seqgen.timeline import Timeline
 
 DESIGN_POSITIONS_PER_SLICE = 8
 RESULT_POSITIONS_PER_SLICE = 16
-_BARE = {
+_BARE: dict[str, Any] = {
     "water_suppression": "none",
     "outer_volume_suppression": False,
     "dummy_scans": 0,
@@ -109,8 +109,9 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
     limits = _limits(study, stand_in, plain_minimum)
     limits.require_start(spec)
     starts = start_pulses(study)
-    reporter.say(f"Best plain PRESS for the loss {dict(spec.loss)} ...")
     plain = _problem(study, None, (max(spec.te1_s, plain_minimum[0]), max(spec.te2_s, plain_minimum[1])))
+    baseline = "Best plain PRESS" if plain.model.has_echo_times else "Hard pulse"
+    reporter.say(f"{baseline} for the loss {dict(spec.loss)} ...")
     if plain.model.needs_waveform:
         raise InputError(
             f"Sequence {protocol.sequence.name} edits without a design too, so there is no plain PRESS to beat. Design "
@@ -261,7 +262,7 @@ def _bare_params(study: Study, te_s: tuple[float, float]) -> Any:
     """Return the parameters of the protocol's sequence at some echo times, with the pulses of the echo alone."""
     known = {field.name for field in fields(study.protocol.sequence.params)}
     bare = {name: value for name, value in _BARE.items() if name in known}
-    return study.params(te1_s=te_s[0], te2_s=te_s[1], **bare)
+    return study.params_at(*te_s, **bare)
 
 
 def _seconds(*times_s: float) -> tuple[torch.Tensor, ...]:

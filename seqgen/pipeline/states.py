@@ -84,6 +84,8 @@ class States:
     """Coefficients of the same terms in the normalisation of Ernst."""
     reached: tuple[Reached, ...]
     """Observables and their bounds."""
+    whole: str
+    """The state right after the pulse of a pulse-acquire, every coherence order, before the receiver; else empty."""
     relaxation: RelaxationEffect
     """What relaxation does to the whole metabolite: T2 over TE, or spin by spin during long pulses."""
 
@@ -101,6 +103,8 @@ class States:
             f"{term.name:22}{term.coefficient.real:12.3f}{ernst.real:18.3f}{term.share:15.1%}"
             for term, ernst in zip(self.terms, self.ernst, strict=True)
         ]
+        if self.whole:
+            lines += ["", f"Right after the pulse, every coherence order: {self.whole}"]
         lines += ["", f"{'observable':46}{'reached':>11}{'bound':>11}{'fraction':>10}{'after a 90':>12}"]
         lines += [
             f"{row.bound.observable:46}{_cell(row.value)}{_cell(row.bound.value)}"
@@ -136,6 +140,7 @@ class States:
             "te_s": self.te_s,
             "touched_volume": self.volume,
             "state": self.expression,
+            "whole_state": self.whole,
             "terms": [
                 {
                     "name": term.name,
@@ -213,6 +218,7 @@ def states(
         expression=to_text(plain, decimals=4),
         terms=terms,
         ernst=tuple(complex(ernst[plain.names.index(term.name)]) for term in terms),
+        whole=_whole(played),
         reached=(*_coherences(played, echo), *_spectrum(study, model, echo, peak_ppm), *_unbounded()),
         relaxation=relaxation_effect(
             cycle,
@@ -236,6 +242,14 @@ def _group(study: Study, metabolite: str, group: str | None) -> SpinGroup:
         asked = "was not named" if group is None else f"{group!r} does not exist"
         raise InputError(f"The spin group of {metabolite} {asked}. Name one of {', '.join(groups)}.")
     return groups[group]
+
+
+def _whole(played: Trajectory) -> str:
+    """Return the state at the end of a single pulse without slice, before coherence orders are selected."""
+    if len(played.pulses) != 1 or played.pulses[0].selective:
+        return ""
+    at = int((played.time_s >= played.pulses[0].end_s - 1e-12).nonzero()[0, 0])
+    return to_text(expand(played.states[at, 0]), decimals=4)
 
 
 def _coherences(played: Trajectory, echo: Tensor) -> list[Reached]:

@@ -1,7 +1,7 @@
 """A protocol with everything that follows from it, shared by all links."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,12 @@ class ScanStudy:
     def params(self, **changes: Any) -> Any:
         """Return the sequence's parameters with some changed."""
         return replace(self.protocol.sequence.params, **changes)
+
+    def params_at(self, te1_s: float, te2_s: float, **changes: Any) -> Any:
+        """Return the sequence's parameters with echo times, as far as it has some, and others changed."""
+        known = {field.name for field in fields(self.protocol.sequence.params)}
+        times = {"te1_s": te1_s, "te2_s": te2_s}
+        return self.params(**{name: value for name, value in times.items() if name in known}, **changes)
 
     def build(self, params: Any, pulse: RFPulse | None, shots: tuple[DesignedShot, ...] = ()) -> Built:
         """Build the protocol's sequence.

@@ -44,7 +44,7 @@ def test_the_flip_angle_on_the_carrier(design_spec, name):
     assert float((b1_hz - b1_hz.flip(0)).abs().max()) < 1e-4 * float(b1_hz.abs().max())
 
 
-@pytest.mark.parametrize("name", TEXTBOOK)
+@pytest.mark.parametrize("name", [name for name in TEXTBOOK if name != "slr"])
 def test_what_excites_turns_by_ninety(name, design_spec):
     b1_hz = textbook_waveform(name, design_spec(place="excitation"), 300.0)
     assert abs(2 * math.pi * b1_hz.sum().item() * 2e-5) == pytest.approx(math.pi / 2)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ class Wells:
     """A problem with a known loss: wells of some depth at known echo times, each a local optimum."""
 
     weight = torch.ones(1, dtype=torch.float64)
+    model = SimpleNamespace(has_echo_times=True)
 
     def __init__(self, *wells):
         self.wells = wells

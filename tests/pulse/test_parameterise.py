@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seqgen.errors import InputError
-from seqgen.pulse.parameterise import spline_waveform
+from seqgen.pulse.parameterise import spline_waveform, step_waveform
 
 B1_MAX_HZ, DURATION_S, DWELL_S, KNOT_S = 400.0, 20e-3, 1e-4, 1e-3
 
@@ -83,3 +83,38 @@ def test_waveform_stays_within_its_band():
     f = np.abs(np.fft.fftfreq(4096, DWELL_S))
     assert power[f < 1 / KNOT_S].sum() > 0.999 * power.sum()
     assert math.isclose(power.sum() / 4096, float((np.abs(b1) ** 2).sum()), rel_tol=1e-9)
+
+
+# --- Steps -----------------------------------------------------------------------------------------------------------
+
+
+def steps(b1_max_hz=300.0, energy_max_hz2_s=1e9, **changes):
+    given = {"duration_s": 0.02, "dwell_s": 2e-5, "knot_spacing_s": 5e-4}
+    return step_waveform(**(given | changes), b1_max_hz=b1_max_hz, energy_max_hz2_s=energy_max_hz2_s)
+
+
+def test_a_step_lasts_its_time_and_the_ends_are_free():
+    shape = steps()
+    theta = torch.linspace(-1, 1, shape.n_parameters, dtype=torch.float64)
+    b1 = shape.waveform_hz(theta).reshape(40, 25)
+    assert shape.n_parameters == 80
+    assert bool((b1 == b1[:, :1]).all())
+    # The disc map written out: x / sqrt(1 + x^2 + y^2).
+    x, y = theta[:40].numpy(), theta[40:].numpy()
+    wanted = 300 * (x + 1j * y) / np.sqrt(1 + x**2 + y**2)
+    assert np.allclose(b1[:, 0].numpy(), wanted, rtol=1e-9)
+    assert abs(wanted[0]) > 150
+
+
+@pytest.mark.parametrize("size", [0.1, 3.0, 1e3])
+def test_steps_keep_the_limits_of_splines(size):
+    shape = steps(energy_max_hz2_s=200.0)
+    b1 = shape.waveform_hz(size * torch.randn(80, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    assert float(b1.abs().max()) <= 300.0
+    assert float((b1.abs() ** 2).sum()) * 2e-5 <= 200.0
+
+
+@pytest.mark.parametrize("changes", [{"knot_spacing_s": 3e-4}, {"knot_spacing_s": 5.1e-4}, {"knot_spacing_s": 1e-5}])
+def test_steps_that_do_not_fill_the_pulse_are_refused(changes):
+    with pytest.raises(InputError, match=r"whole number of steps of .* Change duration, knot_spacing or rf_dwell"):
+        steps(**changes)

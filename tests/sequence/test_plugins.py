@@ -22,7 +22,7 @@ class Params:
     adc_samples: int = 64
 
 class PulseAcquire:
-    name = "pulse_acquire"
+    name = "third_party"
     Params = Params
 
     def build(self, params, context):
@@ -34,7 +34,7 @@ class PulseAcquire:
         ).block
         adc = Adc(n_samples=params.adc_samples, dwell_s=2.5e-4, delay_s=1e-5)
         readout = Block(duration_s=round(params.adc_samples * 2.5e-4 + 2e-5, 9), adc=adc)
-        return Built(blocks=(block, readout), definitions={"Name": "pulse_acquire"})
+        return Built(blocks=(block, readout), definitions={"Name": "third_party"})
 
     def minimum_te_s(self, params, context):
         return 0.0, 0.0
@@ -47,7 +47,7 @@ SEQUENCE = PulseAcquire()
 def install(tmp_path, monkeypatch):
     """Install a package with one entry point by a bare dist-info folder on the path."""
 
-    def make(module, source, target="SEQUENCE", name="pulse_acquire"):
+    def make(module, source, target="SEQUENCE", name="third_party"):
         (tmp_path / f"{module}.py").write_text(source)
         info = tmp_path / f"{module}-1.2.3.dist-info"
         info.mkdir()
@@ -71,17 +71,17 @@ def test_a_third_party_sequence_builds_writes_and_reads(install, tmp_path):
     from seqgen.seqfile.shots import shots
 
     install("third_party_sequence", PLUGIN)
-    assert {"press", "pulse_acquire"} <= set(sequence_names())
-    spec = find_sequence("pulse_acquire")
+    assert {"press", "third_party"} <= set(sequence_names())
+    spec = find_sequence("third_party")
     built = spec.build(spec.Params(), context())
-    (shot,) = shots(read_seq(write(tmp_path / "pulse_acquire.seq", built, scanner=SCANNER)))
+    (shot,) = shots(read_seq(write(tmp_path / "third_party.seq", built, scanner=SCANNER)))
     assert shot.flip_angle_rad[0] == pytest.approx(1.5707963, rel=1e-5)
     assert shot.readout.n_samples == 64
 
 
 def test_an_unknown_name_lists_what_is_installed(install):
     install("third_party_sequence", PLUGIN)
-    with pytest.raises(InputError, match=r"Unknown sequence 'pres'; installed: .*press.*pulse_acquire.*Nearest: press"):
+    with pytest.raises(InputError, match=r"Unknown sequence 'pres'; installed: .*press.*third_party.*Nearest: press"):
         find_sequence("pres")
 
 
