@@ -21,9 +21,9 @@ class _Counted:
     def __getattr__(self, name):
         return getattr(self.problem, name)
 
-    def loss_and_metrics(self, *at):
+    def loss_of_shots(self, shots):
         """Evaluate and remember."""
-        loss, metrics = self.problem.loss_and_metrics(*at)
+        loss, metrics = self.problem.loss_of_shots(shots)
         self.epochs.append(metrics)
         return loss, metrics
 
@@ -75,7 +75,7 @@ def design(study: Study) -> CountedDesign:
 
 def judged(study: Study, result: DesignResult) -> Metrics:
     """Return the metrics of a pulse at its echo times, with fine steps and positions."""
-    problem = _problem(study, stand_in(study), (result.te1_s, result.te2_s), fine=True)
-    times = (torch.tensor(te_s, dtype=torch.float64) for te_s in (result.te1_s, result.te2_s))
+    problem = _problem(study, stand_in(study), (result.shots[0].te1_s, result.shots[0].te2_s), fine=True)
+    times = (torch.tensor(te_s, dtype=torch.float64) for te_s in (result.shots[0].te1_s, result.shots[0].te2_s))
     with torch.no_grad():
         return problem.loss_and_metrics(result.pulse.b1_hz, *times)[1]

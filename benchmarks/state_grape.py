@@ -54,7 +54,7 @@ def main():
         result, pulse = made.result, made.result.pulse
         m = judged(study_with(study, loss={"window": 1.0, "state": 1.0}, state=STATE), result)
         found = (m.signal, m.contamination, m.terms["window"], m.overlap, m.overlap_maximum)
-        times = (m.overlap / m.overlap_maximum, 1e3 * result.te1_s, 1e3 * result.te2_s)
+        times = (m.overlap / m.overlap_maximum, 1e3 * result.shots[0].te1_s, 1e3 * result.shots[0].te2_s)
         values = (*found, *times, pulse.peak_hz, pulse.energy_hz2_s, len(made.epochs), made.seconds)
         print(f"{parameters:11}{loss:8}{''.join(f'{value:12.4g}' for value in values)}", flush=True)
         row = {"parameters": parameters, "loss": loss, "metrics": asdict(m)}

@@ -404,7 +404,11 @@ def check(
         raise InputError("Give either --scanner or --protocol: limits belong to a scanner, and none is assumed.")
     study = _scan_study(protocol) if protocol is not None else None
     profile = study.protocol.scanner if study is not None else library.scanner(str(scanner))
-    checks = check_file(seq, profile, study.energy_max_hz2_s if study is not None else None)
+    checks = (
+        check_file(seq, profile, None)
+        if study is None
+        else check_file(seq, profile, study.energy_max_hz2_s, study.exposure)
+    )
     if study is not None:
         checks = (check_chain(study, seq), *checks)
     if crushers is not None:

@@ -3,14 +3,16 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from seqgen.design.limits import raster_problems
 from seqgen.design.problem import DesignSpec
 from seqgen.errors import InputError
+from seqgen.exposure import Exposure
 from seqgen.library import macromolecule_peaks, scanner, spin_system, spin_system_names
 from seqgen.mrs.fit import FitSettings
 from seqgen.scanner import Scanner
@@ -150,6 +152,8 @@ class ScanProtocol:
     """Chemical shift of water at that temperature, ppm: offsets in Hz count from here."""
     sequence: SequenceChoice
     """The sequence."""
+    exposure: Exposure = field(default_factory=Exposure)
+    """How much RF the scan may use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -410,7 +414,7 @@ def _check_design(protocol: Protocol, root: Node) -> list[str]:
                 f"{node.at}: '{node.path}' is {shown(node.value)}, but proton shifts lie between {low:g} and {high:g} "
                 "ppm. Give ppm, not Hz."
             )
-    if design.b1_max_hz > machine.b1_max_hz:
+    if design.nominal_b1_max_hz > machine.b1_max_hz:
         node = find_node(root, "design", "b1_max_hz")
         problems.append(
             f"{node.at}: '{node.path}' is {shown(node.value)}, but {machine.name} reaches {machine.b1_max_hz:.0f} Hz "
@@ -424,13 +428,9 @@ def _check_design(protocol: Protocol, root: Node) -> list[str]:
             f"{OTHER_FREQUENCY:.0%} of 'spectrometer_frequency_hz', {protocol.spectrometer_frequency_hz / 1e6:g} MHz. "
             "Correct it, or design for each field by itself."
         )
-    ratio = design.rf_dwell_s / machine.rf_raster_s
-    if round(ratio) < 1 or abs(ratio - round(ratio)) > ROUNDING * ratio:
-        node = find_node(root, "design", "rf_dwell_s")
-        problems.append(
-            f"{node.at}: '{node.path}' is {design.rf_dwell_s * 1e6:g} us, but must be a multiple of the RF raster of "
-            f"{machine.name}, {machine.rf_raster_s * 1e6:g} us. Round it."
-        )
+    for field_name, message in raster_problems(design, machine):
+        node = find_node(root, "design", field_name)
+        problems.append(f"{node.at}: '{node.path}' {message}")
     return problems
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from seqgen.errors import InputError
+from seqgen.exposure import Exposure, ExposureLimits, OperatingMode, SarLimit
 from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.scanner import Scanner
 from seqgen.section import validate_section
@@ -151,6 +152,10 @@ class _ScannerRow:
     segment_rf_wait_s: Sourced | None = None
     segment_adc_wait_s: Sourced | None = None
     usable_radius_m: Sourced | None = None
+    rf_samples_max: Sourced | None = None
+    b1_rms_max_t: Sourced | None = None
+    sar_head_w_per_kg_per_ut2: Sourced | None = None
+    sar_whole_body_w_per_kg_per_ut2: Sourced | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -158,6 +163,17 @@ class _ScannerTable:
     schema_version: int
     scanners: dict[str, _ScannerRow]
     sources: dict[str, Citation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ExposureTable:
+    schema_version: int
+    sources: dict[str, Citation]
+    sar_w_per_kg: dict[str, dict[OperatingMode, Sourced]]
+    averaging_s: Sourced
+    short_term_s: Sourced
+    short_term_factor: Sourced
+    b1_rms_window_s: Sourced
 
 
 def _builtin(cls: type[T], name: str) -> T:
@@ -185,6 +201,11 @@ def _macromolecules() -> _MacromoleculeTable:
 @cache
 def _scanners() -> _ScannerTable:
     return _builtin(_ScannerTable, "scanners.yaml")
+
+
+@cache
+def _exposure() -> _ExposureTable:
+    return _builtin(_ExposureTable, "exposure.yaml")
 
 
 def _user_table(cls: type[T], path: Path) -> T:
@@ -281,7 +302,10 @@ def scanner(name_or_path: str | Path) -> Scanner:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
-        profiles = _user_table(_ScannerTable, Path(text)).scanners
+        table = _user_table(_ScannerTable, Path(text))
+        profiles = table.scanners
+        for name, row in profiles.items():
+            _require_sar_rows(row, table.sources, f"{text}: {name}")
         if len(profiles) != 1:
             raise InputError(f"{text}: 'scanners' must hold one profile, but holds {len(profiles)}. Keep one.")
         text = next(iter(profiles))
@@ -299,9 +323,72 @@ def _scanner(name: str, row: _ScannerRow) -> Scanner:
     """Return a row of the table as a scanner profile."""
     given = {item.name: getattr(row, item.name) for item in fields(row) if item.name != "vendor"}
     values: dict[str, Any] = {name: sourced.value for name, sourced in given.items() if sourced is not None}
-    for count in ("adc_samples_divisor", "adc_samples_max"):
-        values[count] = round(values[count])
+    for count in ("adc_samples_divisor", "adc_samples_max", "rf_samples_max"):
+        if count in values:
+            values[count] = round(values[count])
     return Scanner(name=name, vendor=row.vendor, **values)
+
+
+_SAR_KEYS = {"head": "sar_head_w_per_kg_per_ut2", "whole_body": "sar_whole_body_w_per_kg_per_ut2"}
+
+
+def _require_sar_rows(row: _ScannerRow, sources: Mapping[str, Citation], where: str) -> None:
+    """Refuse a coefficient of SAR without source, or one that is not the upper end of its range."""
+    for key in _SAR_KEYS.values():
+        sourced = getattr(row, key)
+        if sourced is None:
+            continue
+        if not sourced.source:
+            raise InputError(f"{where}: {key} must name its source, but names none. Cite where the value comes from.")
+        for source in sourced.source:
+            _cited(source, sources, f"{where}: {key}")
+        highest = max(value for value in (sourced.value, sourced.low, sourced.high) if value is not None)
+        if not 0 < sourced.value == highest:
+            raise InputError(
+                f"{where}: {key} must be positive and the upper end of its range, {highest:g}, but is "
+                f"{sourced.value:g}. Set value to {highest:g}."
+            )
+
+
+def exposure_limits(machine: Scanner, exposure: Exposure | None = None) -> ExposureLimits:
+    """Return the limits of RF exposure on a scanner: SAR by region, window and operating mode, and B1+rms.
+
+    SAR limits are those of IEC 60601-2-33 (data/exposure.yaml). Of two limits of B1+rms, the scanner's and the
+    protocol's, the smaller one holds.
+
+    Args:
+        machine: Its coefficients turn B1+rms into W/kg; without them SAR is not checked.
+        exposure: What the protocol asks for; default normal operating mode.
+
+    Example:
+        >>> limits = exposure_limits(scanner("siemens_prisma_3t"))
+        >>> [(limit.region, limit.window_s, limit.max_w_per_kg) for limit in limits.sar]
+        [('head', 10.0, 6.4), ('head', 360.0, 3.2), ('whole body', 10.0, 4.0), ('whole body', 360.0, 2.0)]
+    """
+    table, wanted = _exposure(), exposure or Exposure()
+    windows = ((table.short_term_s.value, table.short_term_factor.value), (table.averaging_s.value, 1.0))
+    stated = [
+        (value, who)
+        for value, who in ((wanted.b1_rms_max_t, "protocol"), (machine.b1_rms_max_t, machine.name))
+        if value is not None
+    ]
+    b1_rms_max_t, stated_by = min(stated) if stated else (None, "")
+    return ExposureLimits(
+        operating_mode=wanted.operating_mode,
+        sar=tuple(
+            SarLimit(
+                region=region.replace("_", " "),
+                window_s=window_s,
+                max_w_per_kg=factor * rows[wanted.operating_mode].value,
+                w_per_kg_per_ut2=getattr(machine, _SAR_KEYS[region]),
+            )
+            for region, rows in table.sar_w_per_kg.items()
+            for window_s, factor in windows
+        ),
+        b1_rms_max_t=b1_rms_max_t,
+        b1_rms_stated_by=stated_by,
+        b1_rms_window_s=table.b1_rms_window_s.value,
+    )
 
 
 def relaxation_row(name: str, field: str) -> RelaxationRow:

@@ -54,6 +54,15 @@ class Scanner:
     usable_radius_m: float | None = None
     """Radius about the isocentre within which field and gradients serve, m (half the diameter of spherical volume that
     the vendor states); None: not stated, so that a voxel's place is not checked."""
+    rf_samples_max: int | None = None
+    """Most samples of an RF pulse on the RF raster; None: not stated."""
+    b1_rms_max_t: float | None = None
+    """Largest B1+rms over any 10 s, T; None: not stated."""
+    sar_head_w_per_kg_per_ut2: float | None = None
+    """SAR of the head for a B1+rms of 1 uT, W/kg per uT^2, the upper end of its range; None: not known, so that the
+    head's SAR is not checked."""
+    sar_whole_body_w_per_kg_per_ut2: float | None = None
+    """The same of the whole body."""
 
     @property
     def b1_max_hz(self) -> float:

@@ -2,6 +2,7 @@ import json
 import re
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 
 from seqgen import library
 from seqgen.errors import InputError
+from seqgen.exposure import Exposure
 
 FACT_NAMES = {"NAA_CH3": "NAA", "NAAG_CH3": "NAAG", "Cr_CH3": "Cr", "Cho_trimethyl": "Cho"}
 """Names of the fact base where the table has another."""
@@ -136,7 +138,7 @@ def test_every_spin_system_is_cited():
 
 def test_every_row_of_every_table_has_a_known_source_and_a_certainty():
     seen = 0
-    for name in ("spin_systems.yaml", "tissue.yaml", "scanners.yaml", "macromolecules.yaml"):
+    for name in ("spin_systems.yaml", "tissue.yaml", "scanners.yaml", "macromolecules.yaml", "exposure.yaml"):
         table = YAML(typ="safe", pure=True).load(files("seqgen_data").joinpath(name).read_text(encoding="utf-8"))
         stack = [value for key, value in table.items() if key not in ("schema_version", "sources")]
         while stack:
@@ -454,3 +456,56 @@ def test_tables_are_package_data_and_found_from_any_folder(tmp_path, monkeypatch
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "seqgen_data" in project["packages"]
     assert "*.yaml" in project["package-data"]["seqgen_data"]
+
+
+# --- RF exposure -----------------------------------------------------------------------------------------------------
+
+
+def test_exposure_limits_are_those_of_the_facts(facts):
+    fact = facts("limits")["safety"]["sar_IEC_60601_2_33"]
+    machine = replace(library.scanner("siemens_prisma_3t"), sar_head_w_per_kg_per_ut2=1.0)
+    for mode in ("normal", "first_level"):
+        limits = library.exposure_limits(machine, Exposure(operating_mode=mode))
+        got = {(limit.region, limit.window_s): limit.max_w_per_kg for limit in limits.sar}
+        for region, key in (("head", "head"), ("whole body", "whole_body")):
+            assert got[region, fact["averaging_s"]] == fact[key][mode]
+            assert got[region, fact["short_term"]["window_s"]] == fact["short_term"]["factor"] * fact[key][mode]
+        assert len(got) == 4
+    assert limits.b1_rms_window_s == 10
+
+
+def test_no_shipped_profile_claims_a_coefficient_of_sar():
+    for name in library.scanner_names():
+        assert library.exposure_limits(library.scanner(name)).stated_sar == ()
+
+
+def sar_file(tmp_path, row):
+    path = scanner_file(tmp_path, ["bench"])
+    text = path.read_text().replace("scanners:", 'sources:\n  own: {citation: "Made up", certainty: own}\nscanners:', 1)
+    path.write_text(text.rstrip() + f"\n    sar_head_w_per_kg_per_ut2: {row}\n    b1_rms_max_ut: {{value: 3}}\n")
+    return path
+
+
+def test_a_users_coefficient_of_sar(tmp_path):
+    row = "{value: 0.9, low: 0.4, high: 0.9, certainty: own, source: [own], note: made up}"
+    got = library.scanner(sar_file(tmp_path, row))
+    assert (got.sar_head_w_per_kg_per_ut2, got.sar_whole_body_w_per_kg_per_ut2) == (0.9, None)
+    limits = library.exposure_limits(got)
+    assert [(limit.region, limit.w_per_kg_per_ut2) for limit in limits.stated_sar] == [("head", 0.9)] * 2
+    assert limits.b1_rms_max_t == pytest.approx(3e-6)
+    assert limits.b1_rms_stated_by == "bench"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{value: 0.9, low: 0.4, high: 1.2, source: [own]}", r"upper end of its range, 1\.2, but is 0\.9"),
+        ("{value: 0.9, low: 1.1, source: [own]}", r"upper end of its range, 1\.1, but is 0\.9"),
+        ("{value: 0.9, high: 0.9}", "must name its source"),
+        ("{value: 0.9, source: [hearsay]}", "source 'hearsay' is not in the table of sources"),
+        ("{value: 0, source: [own]}", "must be positive"),
+    ],
+)
+def test_a_coefficient_without_source_or_below_its_range_is_refused(tmp_path, row, message):
+    with pytest.raises(InputError, match=rf"bench: sar_head_w_per_kg_per_ut2.*{message}"):
+        library.scanner(sar_file(tmp_path, row))

@@ -57,6 +57,7 @@ def optimise_pulse(
     seed: int,
     te2_sides: tuple[tuple[float, float], ...] | None = None,
     plain_te_min_s: tuple[float, float] | None = None,
+    energy_max_hz2_s: float = math.inf,
     start_pulses: Mapping[str, Sequence[RFPulse]] | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
@@ -75,6 +76,8 @@ def optimise_pulse(
         te2_sides: Where the shortest TE2 depends on TE1, its limits TE2 >= offset + slope TE1 (`EchoTimeLimits`);
             default te_min_s[1] for every TE1.
         plain_te_min_s: Shortest (TE1, TE2) of a plain shot with echo times of its own, s; default `te_min_s`.
+        energy_max_hz2_s: Energy that scanner and sequence leave to each pulse (`PulseLimits`), Hz^2 s; the smaller of
+            it and the spec's holds.
         start_pulses: The pulses of each file that the spec names as a start.
         checkpoint: Keeps what is done; one that was read from a file is gone on from.
         progress: Called after each iteration.
@@ -85,21 +88,24 @@ def optimise_pulse(
     """
     spec = problem.spec
     sides = ((te_min_s[1], 0.0),) if te2_sides is None else te2_sides
-    limits = EchoTimeLimits(te1_min_s=te_min_s[0], te2_sides=sides, raster_s=te_raster_s)
+    limits = EchoTimeLimits(te1_min_s=te_min_s[0], te2_sides=sides, raster_s=te_raster_s, te_max_s=spec.te_max_s)
     limits.require_start(spec)
     shape = (step_waveform if spec.parameters == "steps" else spline_waveform)(
         duration_s=spec.duration_s,
         dwell_s=spec.rf_dwell_s,
         knot_spacing_s=spec.knot_spacing_s,
-        b1_max_hz=min(spec.b1_max_hz, b1_max_hz),
-        energy_max_hz2_s=spec.energy_max_hz2_s,
+        b1_max_hz=min(spec.nominal_b1_max_hz, b1_max_hz),
+        energy_max_hz2_s=min(spec.energy_max_hz2_s, energy_max_hz2_s),
+        bandwidth_max_hz=spec.bandwidth_max_hz,
     )
     plain_te1_s, plain_te2_s = te_min_s if plain_te_min_s is None else plain_te_min_s
     variables = Variables(
         spec=spec,
         shape=shape,
         limits=limits,
-        plain_limits=EchoTimeLimits(te1_min_s=plain_te1_s, te2_sides=((plain_te2_s, 0.0),), raster_s=te_raster_s),
+        plain_limits=EchoTimeLimits(
+            te1_min_s=plain_te1_s, te2_sides=((plain_te2_s, 0.0),), raster_s=te_raster_s, te_max_s=spec.te_max_s
+        ),
     )
     points = start_points(
         spec,

@@ -116,7 +116,10 @@ def optimise_timing(
         with torch.no_grad():
             _, metrics = problem.loss_and_metrics(None, torch.tensor(0.0), torch.tensor(0.0))
         return TimingResult(te1_s=0.0, te2_s=0.0, metrics=metrics, optima=())
-    region = TimingRegion(te_min_s=te_min_s, total_max_s=total_max_s)
+    te_max_s = problem.spec.te_max_s
+    region = TimingRegion(
+        te_min_s=te_min_s, total_max_s=total_max_s if te_max_s is None else min(total_max_s, te_max_s)
+    )
     te1_s, te2_s = region.axes_s(step_s)
     steps = len(te1_s) + refine
     losses = grid_losses(problem, region, step_s, None if progress is None else lambda done, _: progress(done, steps))

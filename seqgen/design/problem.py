@@ -60,11 +60,18 @@ class DesignSpec:
     """Chemical shift at which the pulse's parameters are at rest: its carrier, ppm."""
     b1_max_hz: float
     """Largest amplitude gamma*B1/2pi of the pulse, Hz; never exceeded (the scanner's own limit applies as well)."""
+    b1_max_at: Literal["nominal", "largest_scale"] = "nominal"
+    """Where `b1_max_hz` holds: for the waveform as it is written, or as the largest of `b1_scales` makes it."""
     energy_max_hz2_s: float
     """Largest pulse energy, the integral of (gamma*B1/2pi)^2 over the pulse, Hz^2 s."""
     parameters: Literal["spline", "steps"] = "spline"
     """What the waveform is made of: cubic splines that vanish at both ends, or steps (GRAPE), as high as need be there
     too."""
+    bandwidth_max_hz: float | None = None
+    """Largest bandwidth, Hz: width of the band about the carrier, half on either side, that holds 99 % of the pulse's
+    energy; None: not limited."""
+    te_max_s: float | None = None
+    """Longest echo time TE1 + TE2 of the design and of the plain PRESS to beat, s; None: not limited."""
     knot_spacing_s: float = 5e-4
     """Spacing of the spline knots of the waveform, s: bandwidth about 1/(2 x spacing); or length of its steps."""
     rf_dwell_s: float = 2e-5
@@ -144,6 +151,11 @@ class DesignSpec:
         return tuple((place,) for place in self.places) if self.own_waveforms else (self.places,)
 
     @property
+    def nominal_b1_max_hz(self) -> float:
+        """Largest amplitude of the waveform as it is written, Hz."""
+        return self.b1_max_hz / (max(self.b1_scales) if self.b1_max_at == "largest_scale" else 1.0)
+
+    @property
     def start_names(self) -> tuple[str, ...]:
         """The starts as a tuple."""
         return (self.start,) if isinstance(self.start, str) else self.start
@@ -174,6 +186,16 @@ class DesignSpec:
         for name in ("duration_s", "b1_max_hz", "energy_max_hz2_s", "knot_spacing_s", "rf_dwell_s", "linewidth_hz"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, but is {getattr(self, name)}.")
+        for name in ("bandwidth_max_hz", "te_max_s"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, but is {getattr(self, name)}.")
+        if self.te_max_s is not None and self.te1_s + self.te2_s > self.te_max_s * (1 + 1e-9):
+            raise InputError(
+                f"te_max_s must be at least te1_s + te2_s, {self.te1_s + self.te2_s:.6g} s, but is {self.te_max_s} s. "
+                "Raise it, or lower the two."
+            )
+        if self.b1_max_at not in ("nominal", "largest_scale"):
+            raise InputError(f"b1_max_at must be nominal or largest_scale, but is {self.b1_max_at!r}.")
         self._require_terms()
         self._require_shots()
         if self.starts < 1 or self.iterations < 1:

@@ -9,6 +9,7 @@ from typing import Any
 from seqgen import library
 from seqgen.design.artefact import Design
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
+from seqgen.exposure import ExposureLimits
 from seqgen.pipeline.study import ScanStudy, Study
 from seqgen.provenance import replacing, sha256_file, versions
 from seqgen.pulse.waveform import RFPulse
@@ -139,7 +140,9 @@ def _verify(draft: Path, built: Built, study: ScanStudy) -> None:
     seq = read_seq(draft)
     failed = [
         check
-        for check in check_limits(seq, study.protocol.scanner, energy_max_hz2_s=study.energy_max_hz2_s)
+        for check in check_limits(
+            seq, study.protocol.scanner, energy_max_hz2_s=study.energy_max_hz2_s, exposure=study.exposure
+        )
         if check.status == "failed"
     ]
     if failed:
@@ -212,10 +215,23 @@ def _same_readout(wanted: Receiver | None, got: Receiver | None) -> bool:
     )
 
 
-def check_file(path: Path, scanner: Scanner, energy_max_hz2_s: float | None) -> tuple[Check, ...]:
-    """Check a `.seq` file on disk against a scanner's profile, and its slices against the voxel that it states."""
+def check_file(
+    path: Path, scanner: Scanner, energy_max_hz2_s: float | None, exposure: ExposureLimits | None = None
+) -> tuple[Check, ...]:
+    """Check a `.seq` file on disk against a scanner's profile, and its slices against the voxel that it states.
+
+    Args:
+        path: The file.
+        scanner: The profile.
+        energy_max_hz2_s: Largest energy of an editing pulse, Hz^2 s; None: no such limit.
+        exposure: Limits of B1+rms and SAR; default those of the scanner in normal operating mode.
+    """
     seq = read_seq(path)
-    return (*check_limits(seq, scanner, energy_max_hz2_s=energy_max_hz2_s), *check_voxel_place(seq, scanner))
+    exposure = library.exposure_limits(scanner) if exposure is None else exposure
+    return (
+        *check_limits(seq, scanner, energy_max_hz2_s=energy_max_hz2_s, exposure=exposure),
+        *check_voxel_place(seq, scanner),
+    )
 
 
 def check_chain(study: ScanStudy, path: Path) -> Check:

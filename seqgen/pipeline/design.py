@@ -17,6 +17,7 @@ from seqgen.design.forward import PlayedShot
 from seqgen.design.optimise import DesignResult, optimise_pulse
 from seqgen.design.press_baseline import optimise_timing
 from seqgen.errors import InputError
+from seqgen.pipeline.design_check import derived_limits, require_limits
 from seqgen.pipeline.starts import start_files, start_pulses
 from seqgen.pipeline.study import Reporter, Study
 from seqgen.provenance import Provenance, source
@@ -65,6 +66,7 @@ def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = 
     Raises:
         InputError: If a loss is not finite (the best pulse before it is written), or there is no checkpoint of this
             protocol to resume from.
+        VerificationError: If the design breaks a limit; then no file is written.
         DesignInterrupted: After Ctrl-C; the best pulse so far is written, and the checkpoint stays.
     """
     identity: dict[str, str | int] = {"protocol": study.source.sha256, "seed": study.protocol.seed}
@@ -72,6 +74,7 @@ def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = 
     checkpoint = load_checkpoint(at, identity) if resume else Checkpoint(at, identity)
     with _one_thread():
         design, result = _designed(study, reporter, checkpoint)
+    require_limits(study, design)
     save_design(design, path)
     if result.interrupted:
         raise DesignInterrupted(design)
@@ -108,6 +111,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
     plain_minimum = _minimum_te_s(study, None)
     limits = _limits(study, stand_in, plain_minimum)
     limits.require_start(spec)
+    pulse_limits = derived_limits(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     starts = start_pulses(study)
     plain = _problem(study, None, (max(spec.te1_s, plain_minimum[0]), max(spec.te2_s, plain_minimum[1])))
     baseline = "Best plain PRESS" if plain.model.has_echo_times else "Hard pulse"
@@ -120,11 +124,14 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
     press = optimise_timing(
         plain, te_min_s=plain_minimum, te_raster_s=raster_s, progress=reporter.progress("TE-optimised PRESS")
     )
+    if pulse_limits.energy_max_hz2_s < spec.energy_max_hz2_s:
+        reporter.say(f"{pulse_limits.energy_max_by} leaves the pulse {pulse_limits.energy_max_hz2_s:.4g} Hz^2 s.")
     reporter.say(f"Editing pulse of {spec.duration_s * 1e3:g} ms at {' and '.join(spec.places)} ...")
     edited = _problem(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     result = optimise_pulse(
         edited,
-        b1_max_hz=protocol.scanner.b1_max_hz,
+        b1_max_hz=pulse_limits.b1_max_hz,
+        energy_max_hz2_s=pulse_limits.energy_max_hz2_s,
         te_min_s=(limits.te1_min_s, limits.te2_min_s(limits.te1_min_s)),
         te2_sides=limits.te2_sides,
         plain_te_min_s=plain_minimum,
@@ -218,6 +225,7 @@ def _limits(study: Study, pulse: RFPulse, plain_minimum_s: tuple[float, float]) 
         _minimum_te_s(study, pulse),
         plain_minimum_s,
         (4 if {"te1", "te2"} & set(places) else 2) * study.protocol.scanner.block_raster_s,
+        study.protocol.design.te_max_s,
     )
 
 

@@ -21,6 +21,7 @@ from seqgen.pipeline.analyse import (
     read_concentrations,
 )
 from seqgen.pipeline.build import check_file
+from seqgen.pipeline.design_check import design_checks
 from seqgen.pipeline.folder import RunFolder
 from seqgen.pipeline.scan import read_truth, truth_path, water_path
 from seqgen.pipeline.study import Reporter, Study
@@ -37,6 +38,7 @@ from seqgen.seqfile.shots import shots
 from seqgen.simulate.observables import window_signal_bound
 from seqgen.spin.hamiltonian import molecule_models
 from seqgen.units import b0_t, hz_to_tesla
+from seqgen.verify.design_check import bandwidth_hz
 from seqgen.verify.limits import NO_LICENCE, Check
 from seqgen.verify.predict import Prediction, WindowResult, predict, pulse_acquire_spectrum, window_result
 
@@ -68,10 +70,11 @@ def make_report(study: Study, folder: RunFolder, reporter: Reporter) -> Path:
     seq = read_seq(folder.edited)
     compared = compare_files(study, folder)
     bar(2, 4)
-    checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s)
+    checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s, study.exposure)
+    shown = {check.name for check in checks}
     sections = (
         _what(study, design, seq),
-        _pulse(study, design),
+        _pulse(study, design, tuple(c for c in design_checks(study, design, seq) if c.name not in shown)),
         _sequence(seq, design, checks),
         _prediction(study, design, compared),
         _acquisition(study, truth),
@@ -217,7 +220,7 @@ def _what(study: Study, design: Design, seq: SeqFile) -> Section:
     return Section(title="What was made", items=(Table(header=("Item", "Value"), rows=rows),))
 
 
-def _pulse(study: Study, design: Design) -> Section:
+def _pulse(study: Study, design: Design, checks: tuple[Check, ...]) -> Section:
     spec, limit_hz = study.protocol.design, study.protocol.scanner.b1_max_hz
     played = [
         (" and ".join(places) + (f" of shot {k + 1}" if len(design.shots) > 1 else ""), pulse)
@@ -231,9 +234,14 @@ def _pulse(study: Study, design: Design) -> Section:
             (
                 f"Peak at {where}",
                 f"{pulse.peak_hz:.4f} Hz ({hz_to_tesla(pulse.peak_hz) * 1e6:.3f} uT)",
-                f"{spec.b1_max_hz:g} Hz (protocol), {limit_hz:.0f} Hz (scanner)",
+                f"{spec.nominal_b1_max_hz:g} Hz (protocol), {limit_hz:.0f} Hz (scanner)",
             ),
             ("Energy", f"{pulse.energy_hz2_s:.3f} Hz² s", f"{spec.energy_max_hz2_s:g} Hz² s (protocol)"),
+            (
+                "Bandwidth (99 % of the energy)",
+                f"{bandwidth_hz(pulse.b1_hz.numpy(), pulse.dwell_s):.1f} Hz",
+                "-" if spec.bandwidth_max_hz is None else f"{spec.bandwidth_max_hz:g} Hz (protocol)",
+            ),
             ("Root mean square", f"{pulse.rms_hz:.3f} Hz", "-"),
         )
     ]
@@ -261,6 +269,10 @@ def _pulse(study: Study, design: Design) -> Section:
                 for where, pulse in played
             ),
             Table(header=("Quantity", "Value", "Limit"), rows=(*rows, ("Optimiser", design.status, "-"))),
+            Checks(
+                checks=tuple(report_check(check) for check in checks),
+                caption=f"The design against the limits of its protocol. {NO_LICENCE}",
+            ),
             Figure(
                 drawing=optimisation_figure(
                     history,

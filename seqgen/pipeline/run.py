@@ -30,7 +30,7 @@ def run_all(study: Study, path: Path, reporter: Reporter, *, time: str) -> tuple
     files(1, 3)
     build_plain(study, (design.press_te1_s, design.press_te2_s), path)
     files(2, 3)
-    checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s)
+    checks = check_file(folder.edited, study.protocol.scanner, study.protocol.design.energy_max_hz2_s, study.exposure)
     write_json(folder.checks, checks_json(folder.edited, study.protocol.scanner, checks))
     files(3, 3)
     failed = [check.name for check in checks if check.status == "failed"]

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from seqgen import config, library
 from seqgen.errors import InputError
+from seqgen.exposure import ExposureLimits
 from seqgen.provenance import Progress, Source, source
 from seqgen.pulse.waveform import RFPulse
 from seqgen.sequence.plugins import BuildContext, Built, DesignedShot, plays_shots
@@ -76,6 +77,11 @@ class ScanStudy:
     def energy_max_hz2_s(self) -> float | None:
         """Largest energy of the editing pulse, Hz^2 s; None where no design is stated."""
         return self.protocol.design.energy_max_hz2_s if isinstance(self.protocol, config.Protocol) else None
+
+    @property
+    def exposure(self) -> ExposureLimits:
+        """Limits of B1+rms and SAR: the protocol's on its scanner."""
+        return library.exposure_limits(self.protocol.scanner, self.protocol.exposure)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

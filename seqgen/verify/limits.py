@@ -7,10 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from seqgen.exposure import ExposureLimits
 from seqgen.scanner import Scanner
 from seqgen.seqfile.events import Block, GradientEvent, SeqFile
 from seqgen.seqfile.segments import N_SUPERVISED_BLOCKS, segment_instances, segment_problems
 from seqgen.units import hz_to_tesla
+from seqgen.verify.windows import cumulative_energy, worst_mean_square_hz2
 
 Status = Literal["passed", "failed", "not checked"]
 
@@ -19,6 +21,8 @@ NO_LICENCE = "No statement here licenses a scan: the scanner's own supervision a
 
 RF_QUANTISATION = 1e-5
 """Relative rounding of RF amplitudes in a `.seq` file that is forgiven at a limit."""
+B1_RMS_WINDOWS_S = (10.0, 360.0)
+"""Averaging times over which B1+rms is stated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +43,23 @@ class Check:
     """Where it happens, or why it was not checked."""
 
 
-def check_limits(seq: SeqFile, scanner: Scanner, *, energy_max_hz2_s: float | None = None) -> tuple[Check, ...]:
+def check_limits(
+    seq: SeqFile,
+    scanner: Scanner,
+    *,
+    energy_max_hz2_s: float | None = None,
+    exposure: ExposureLimits | None = None,
+) -> tuple[Check, ...]:
     """Check timing, RF, gradients and readouts of a file against a scanner's profile.
 
     Args:
         seq: The file.
         scanner: Rasters, dead times and limits.
         energy_max_hz2_s: Largest energy of a pulse that prepares (an editing pulse), Hz^2 s; None: no such limit.
+        exposure: Limits of B1+rms and SAR; None: none is stated.
 
     Returns:
-        Every check with its value; SAR and PNS are reported as not checked.
+        Every check with its value; PNS, and SAR without the scanner's coefficient, are reported as not checked.
     """
     return (
         *_check_rf(seq, scanner, energy_max_hz2_s),
@@ -57,11 +68,7 @@ def check_limits(seq: SeqFile, scanner: Scanner, *, energy_max_hz2_s: float | No
         *_check_readouts(seq, scanner),
         *(_check_segments(seq, scanner) if scanner.requires_segments else ()),
         _check_signature(seq),
-        Check(
-            name="SAR",
-            status="not checked",
-            note="needs the coil's W/kg per uT^2, which no public table gives; see B1+rms",
-        ),
+        *check_exposure(seq, exposure),
         Check(
             name="PNS",
             status="not checked",
@@ -70,20 +77,20 @@ def check_limits(seq: SeqFile, scanner: Scanner, *, energy_max_hz2_s: float | No
     )
 
 
-def _at_most(name: str, value: float, limit: float, unit: str, note: str = "", forgiven: float = 1e-9) -> Check:
-    """Return a check that a value does not exceed a limit."""
+def at_most(name: str, value: float, limit: float, unit: str, note: str = "", forgiven: float = 1e-9) -> Check:
+    """Return a check that a value does not exceed a limit, but for a relative rounding that is forgiven."""
     within = math.isfinite(value) and value <= limit * (1 + forgiven)
     return Check(name=name, status="passed" if within else "failed", value=value, limit=limit, unit=unit, note=note)
 
 
 def _check_rf(seq: SeqFile, scanner: Scanner, energy_max_hz2_s: float | None) -> list[Check]:
-    """Check peak amplitude and energy of the editing pulse; state B1+rms over the worst 10 s."""
-    pulses = [(start, block, block.rf) for start, block in _blocks(seq) if block.rf is not None]
-    peaks = {rf.id: float(np.abs(rf.shape_hz).max()) for _, _, rf in pulses}
-    energies = {rf.id: float((np.abs(rf.shape_hz) ** 2).sum()) * rf.dwell_s for _, _, rf in pulses}
+    """Check peak amplitude, samples and energy of the editing pulse."""
+    pulses = [block.rf for _, block in _blocks(seq) if block.rf is not None]
+    peaks = {rf.id: float(np.abs(rf.shape_hz).max()) for rf in pulses}
+    energies = {rf.id: float((np.abs(rf.shape_hz) ** 2).sum()) * rf.dwell_s for rf in pulses}
     worst = max(peaks, key=lambda number: peaks[number], default=0)
     checks = [
-        _at_most(
+        at_most(
             "RF amplitude",
             hz_to_tesla(peaks.get(worst, 0.0)) * 1e6,
             scanner.b1_max_t * 1e6,
@@ -92,36 +99,70 @@ def _check_rf(seq: SeqFile, scanner: Scanner, energy_max_hz2_s: float | None) ->
             RF_QUANTISATION,
         )
     ]
-    prepared = [energies[rf.id] for _, _, rf in pulses if rf.use == "preparation"]
+    if scanner.rf_samples_max is not None:
+        longest = max((rf.shape_hz.size for rf in pulses), default=0)
+        checks.append(at_most("RF samples", longest, scanner.rf_samples_max, "samples"))
+    prepared = [energies[rf.id] for rf in pulses if rf.use == "preparation"]
     if energy_max_hz2_s is not None and prepared:
         checks.append(
-            _at_most("editing pulse energy", max(prepared), energy_max_hz2_s, "Hz^2 s", forgiven=RF_QUANTISATION)
+            at_most("editing pulse energy", max(prepared), energy_max_hz2_s, "Hz^2 s", forgiven=RF_QUANTISATION)
         )
-    starts = np.array([start for start, _, _ in pulses])
-    values = np.array([energies[rf.id] for _, _, rf in pulses])
-    tr = seq.definition_numbers("TR")
+    tr, spent = seq.definition_numbers("TR"), sum(energies[rf.id] for rf in pulses)
     checks.append(
         Check(
             name="RF energy per TR, mean",
             status="not checked",
-            value=None if tr is None else float(values.sum()) * tr[0] / seq.total_duration_s,
+            value=None if tr is None else spent * tr[0] / seq.total_duration_s,
             unit="Hz^2 s",
             note="stated; no scanner profile limits it" if tr else "the file states no TR",
         )
     )
-    window_s = 10.0
-    held = [float(values[(starts >= s) & (starts < s + window_s)].sum()) for s in starts]
-    rms_hz = math.sqrt(max(held, default=0.0) / min(window_s, seq.total_duration_s))
-    checks.append(
-        Check(
-            name="B1+rms over the worst 10 s",
-            status="not checked",
-            value=hz_to_tesla(rms_hz) * 1e6,
-            unit="uT",
-            note="stated; its limit depends on the subject and the device label",
-        )
-    )
     return checks
+
+
+def check_exposure(seq: SeqFile, limits: ExposureLimits | None) -> list[Check]:
+    """Check B1+rms and SAR over the worst windows; state what has no limit, and say what cannot be known.
+
+    SAR is estimated as the profile's coefficient times the square of B1+rms.
+
+    Args:
+        seq: The file.
+        limits: Limits and coefficients; None: none is stated.
+    """
+    corners = cumulative_energy(seq)
+
+    def square_ut2(window_s: float) -> float:
+        return (hz_to_tesla(math.sqrt(worst_mean_square_hz2(*corners, window_s))) * 1e6) ** 2
+
+    checks: list[Check] = []
+    limited_s = B1_RMS_WINDOWS_S[0] if limits is None else limits.b1_rms_window_s
+    for window_s in sorted({limited_s, *B1_RMS_WINDOWS_S}):
+        name, value = f"B1+rms over the worst {_spoken(window_s)}", math.sqrt(square_ut2(window_s))
+        if limits is not None and limits.b1_rms_max_t is not None and window_s == limited_s:
+            note = f"limit of {limits.b1_rms_stated_by}"
+            checks.append(at_most(name, value, limits.b1_rms_max_t * 1e6, "uT", note, RF_QUANTISATION))
+        else:
+            note = "stated; its limit depends on the subject and the device label"
+            checks.append(Check(name=name, status="not checked", value=value, unit="uT", note=note))
+    stated = () if limits is None else limits.stated_sar
+    if limits is None or not stated:
+        note = "needs the coil's W/kg per uT^2, which the scanner's profile does not state; see B1+rms"
+        return [*checks, Check(name="SAR", status="not checked", note=note)]
+    for limit in limits.sar:
+        name = f"SAR of the {limit.region} over the worst {_spoken(limit.window_s)}"
+        if limit.w_per_kg_per_ut2 is None:
+            note = "the scanner's profile does not state W/kg per uT^2 of this region"
+            checks.append(Check(name=name, status="not checked", limit=limit.max_w_per_kg, unit="W/kg", note=note))
+        else:
+            note = f"{limits.operating_mode.replace('_', ' ')} operating mode, estimated from B1+rms"
+            value = limit.w_per_kg_per_ut2 * square_ut2(limit.window_s)
+            checks.append(at_most(name, value, limit.max_w_per_kg, "W/kg", note, 2 * RF_QUANTISATION))
+    return checks
+
+
+def _spoken(window_s: float) -> str:
+    """Return an averaging time as one says it."""
+    return f"{window_s / 60:g} min" if window_s >= 60 else f"{window_s:g} s"
 
 
 def _check_gradients(seq: SeqFile, scanner: Scanner) -> list[Check]:
@@ -144,11 +185,9 @@ def _check_gradients(seq: SeqFile, scanner: Scanner) -> list[Check]:
                 slew = max(slew, float(np.abs(np.diff(gradient.value_hz_per_m)[steps > 0] / steps[steps > 0]).max()))
     largest_jump = scanner.max_slew_hz_per_m_per_s * scanner.gradient_raster_s
     return [
-        _at_most("gradient amplitude", hz_to_tesla(amplitude) * 1e3, scanner.max_gradient_t_per_m * 1e3, "mT/m"),
-        _at_most("gradient slew rate", hz_to_tesla(slew), scanner.max_slew_t_per_m_per_s, "T/m/s", forgiven=1e-4),
-        _at_most(
-            "gradient jump between blocks", hz_to_tesla(jump) * 1e3, hz_to_tesla(largest_jump) * 1e3, "mT/m", note
-        ),
+        at_most("gradient amplitude", hz_to_tesla(amplitude) * 1e3, scanner.max_gradient_t_per_m * 1e3, "mT/m"),
+        at_most("gradient slew rate", hz_to_tesla(slew), scanner.max_slew_t_per_m_per_s, "T/m/s", forgiven=1e-4),
+        at_most("gradient jump between blocks", hz_to_tesla(jump) * 1e3, hz_to_tesla(largest_jump) * 1e3, "mT/m", note),
     ]
 
 
@@ -224,7 +263,7 @@ def _check_readouts(seq: SeqFile, scanner: Scanner) -> list[Check]:
     off_raster = max(abs(dwell / scanner.adc_raster_s - round(dwell / scanner.adc_raster_s)) for _, dwell in readouts)
     remainder = max(n % scanner.adc_samples_divisor for n in samples)
     return [
-        _at_most("readout samples", max(samples), scanner.adc_samples_max, "samples"),
+        at_most("readout samples", max(samples), scanner.adc_samples_max, "samples"),
         Check(
             name=f"readout samples divisible by {scanner.adc_samples_divisor}",
             status="passed" if remainder == 0 else "failed",

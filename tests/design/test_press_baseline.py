@@ -93,6 +93,7 @@ class Wells:
 
     weight = torch.ones(1, dtype=torch.float64)
     model = SimpleNamespace(has_echo_times=True)
+    spec = SimpleNamespace(te_max_s=None)
 
     def __init__(self, *wells):
         self.wells = wells

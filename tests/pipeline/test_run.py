@@ -1,6 +1,7 @@
 """The whole chain on a small study, and the refusal of every link that does not belong to it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -86,6 +87,12 @@ def test_the_written_files_carry_their_chain(finished, study):
     checks = json.loads((path / "check.json").read_text())
     assert checks["failed"] == 0
     assert {"SAR", "PNS"} <= set(checks["not_checked"])
+
+
+def test_the_report_shows_every_limit_once(finished):
+    text = (finished[0] / "report.html").read_text(encoding="utf-8")
+    for name in ("pulse amplitude", "pulse bandwidth", "TE1 as played", "B1+rms over the worst 6 min", "SAR"):
+        assert len(re.findall(rf">\s*{re.escape(name)}\s*<", text)) == 1, name
 
 
 def test_the_target_is_in_absorption_in_the_basis(finished, study):

@@ -98,6 +98,7 @@ def test_a_file_within_all_limits_fails_nothing(tmp_path):
         "RF energy per TR, mean",
         "PNS",
         "B1+rms over the worst 10 s",
+        "B1+rms over the worst 6 min",
     }
 
 
@@ -159,19 +160,26 @@ def test_values_are_those_of_the_file(tmp_path):
 
 
 def test_b1_rms_of_the_worst_ten_seconds(tmp_path):
-    """PRESS with TR 2 s: five repetitions fall into 10 s; RF integrals by hand from the built blocks."""
+    """PRESS with TR 2 s: five repetitions fall into 10 s, whatever its start; RF integrals by hand from the blocks."""
     built = build(random_pulse(), averages=8, dummy_scans=0, water_reference_averages=2)
     seq = read_seq(write(tmp_path / "press.seq", built))
     found = {check.name: check for check in check_limits(seq, SCANNER)}
-    energies, now_s = [], 0.0
-    for block in built.blocks:
-        if block.rf is not None:
-            energies.append((now_s, float((block.rf.b1_hz.abs() ** 2).sum()) * block.rf.raster_s))
-        now_s += block.duration_s
-    worst = max(sum(e for t, e in energies if start <= t < start + 10) for start, _ in energies)
-    expected_ut = np.sqrt(worst / 10) / GAMMA * 1e6
+    shot = sum(
+        float((block.rf.b1_hz.abs() ** 2).sum()) * block.rf.raster_s
+        for block in built.blocks[built.shot_starts[0] : built.shot_starts[1]]
+        if block.rf is not None
+    )
+    expected_ut = np.sqrt(5 * shot / 10) / GAMMA * 1e6
     assert found["B1+rms over the worst 10 s"].value == pytest.approx(expected_ut, rel=1e-4)
     assert found["B1+rms over the worst 10 s"].status == "not checked"
+    assert found["B1+rms over the worst 6 min"].value < expected_ut
+
+
+def test_rf_samples_where_the_scanner_states_a_limit(tmp_path):
+    """The pulse has 1000 samples."""
+    assert "RF samples" not in checks(tmp_path)
+    for most, names in ((1000, set()), (999, {"RF samples"})):
+        assert failed(checks(tmp_path, scanner=replace(SCANNER, rf_samples_max=most))) == names
 
 
 def test_total_duration_that_is_not_the_sum_of_blocks(tmp_path):

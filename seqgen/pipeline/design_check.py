@@ -1,0 +1,108 @@
+"""The limits of a design in the pipeline: derived before the search, verified before its file gets a name."""
+
+import tempfile
+from pathlib import Path
+
+from seqgen.design.artefact import Design
+from seqgen.design.limits import PulseLimits, pulse_limits, sequence_load
+from seqgen.errors import VerificationError
+from seqgen.pipeline.build import played_design
+from seqgen.pipeline.study import Study
+from seqgen.pulse.waveform import RFPulse
+from seqgen.seqfile.events import SeqFile
+from seqgen.seqfile.reader import read_seq
+from seqgen.seqfile.writer import write_seq
+from seqgen.timeline import PulseUse
+from seqgen.verify.design_check import DesignLimits, check_design
+from seqgen.verify.limits import Check
+
+
+def derived_limits(study: Study, stand_in: RFPulse, te_s: tuple[float, float]) -> PulseLimits:
+    """Return the limits of the protocol's editing pulse, B1+rms and SAR of the whole sequence among them.
+
+    Args:
+        study: The protocol.
+        stand_in: Any pulse of the design's duration.
+        te_s: Echo times that can be played, s.
+
+    Raises:
+        InputError: If a demand cannot be met, with the nearest feasible value.
+        HardwareLimitError: If the rest of the sequence leaves no energy to the pulse.
+    """
+    protocol = study.protocol
+    tr_s = getattr(protocol.sequence.params, "tr_s", None)
+    load = None
+    # Before anything is built: what the rasters alone refuse.
+    limits = pulse_limits(protocol.design, protocol.scanner)
+    if tr_s is not None and (study.exposure.b1_rms_max_t is not None or study.exposure.stated_sar):
+        built = study.build(study.params_at(*te_s), stand_in)
+        load = sequence_load(built, tr_s, _use(study))
+        limits = pulse_limits(protocol.design, protocol.scanner, study.exposure, load)
+    return limits
+
+
+def design_checks(study: Study, design: Design, seq: SeqFile) -> tuple[Check, ...]:
+    """Return the checks of a design against its protocol, by a file that plays it."""
+    protocol, spec = study.protocol, study.protocol.design
+    return check_design(
+        [(pulse.b1_hz.numpy(), pulse.dwell_s) for pulse in design.pulses],
+        [(shot.te1_s, shot.te2_s) for shot in design.shots],
+        seq,
+        protocol.scanner,
+        DesignLimits(
+            b1_max_hz=spec.b1_max_hz,
+            b1_scale=max(spec.b1_scales) if spec.b1_max_at == "largest_scale" else 1.0,
+            energy_max_hz2_s=spec.energy_max_hz2_s,
+            bandwidth_max_hz=spec.bandwidth_max_hz,
+            duration_s=spec.duration_s,
+            te_max_s=spec.te_max_s,
+            tr_s=getattr(protocol.sequence.params, "tr_s", None),
+            zero_ends=spec.parameters == "spline",
+            use=_use(study),
+        ),
+        study.exposure,
+    )
+
+
+def _use(study: Study) -> PulseUse:
+    """Return the use of the designed pulse in a file."""
+    return "excitation" if "excitation" in study.protocol.design.places else "preparation"
+
+
+def _played(study: Study, design: Design) -> SeqFile:
+    """Return the protocol's sequence with the design, written and read back."""
+    protocol = study.protocol
+    built = study.build(*played_design(study, design))
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / "design.seq"
+        write_seq(
+            built.blocks,
+            draft,
+            scanner=protocol.scanner,
+            spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
+            definitions=built.definitions,
+            seq_format="1.5.0",
+            shot_starts=built.shot_starts,
+        )
+        return read_seq(draft)
+
+
+def require_limits(study: Study, design: Design) -> tuple[Check, ...]:
+    """Refuse a design that breaks a limit of its protocol, and return the checks of one that does not.
+
+    Raises:
+        VerificationError: Naming every check that failed: the optimiser keeps the limits by construction.
+    """
+    checks = design_checks(study, design, _played(study, design))
+    failed = [check for check in checks if check.status == "failed"]
+    if failed:
+        raise VerificationError(
+            "The design was not written: "
+            + "; ".join(
+                f"{check.name} {'' if check.value is None else format(check.value, '.6g')} {check.unit}, "
+                f"limit {'' if check.limit is None else format(check.limit, '.6g')} ({check.note})"
+                for check in failed
+            )
+            + ". The search keeps these limits by construction: this is a bug of seqgen or of the sequence. Report it."
+        )
+    return checks
