@@ -294,6 +294,64 @@ def _overlap(metrics: "Metrics") -> str:
 
 
 @main.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the sweep.  [default: the name of STUDY without its ending]",
+)
+@click.option("--workers", type=click.IntRange(1), help="Local worker processes; 1: in this one.  [default: the cores]")
+@click.option("--cluster", metavar="ADDRESS", help="Compute on a Dask cluster: its scheduler, as tcp://host:8786.")
+@click.option("--retry", is_flag=True, help="Compute failed points again.")
+@click.option("--report-only", is_flag=True, help="Compute nothing: table and plots of what is on disk.")
+@_JSON
+def sweep(
+    study: Path,
+    output: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    retry: bool,
+    report_only: bool,
+    as_json: bool,
+) -> None:
+    """Design every point of STUDY, a file that names a protocol and what varies (duration in ms, B1 in Hz, seed ...).
+
+    Every point has a folder with its own protocol, its design and, while it runs, its checkpoint. Only points without
+    a result are computed: after Ctrl-C, a killed worker or scheduler, the same command goes on. Table (CSV) and Pareto
+    plots are made from the files on disk. Exit code 1 if a point failed or has no result (docs/sweep.md).
+
+    \b
+    Example:
+      seqgen sweep protocols/sweep_glu_gln_3t.yaml -o runs/sweep_glu_gln_3t
+    """
+    from seqgen.pipeline.sweep import run_sweep
+    from seqgen.pipeline.sweep_table import report_sweep, table_text
+    from seqgen.sweep_file import load_sweep
+
+    console, loaded, interrupted = _Console(as_json), load_sweep(study), False
+    folder = study.with_suffix("") if output is None else output
+    try:
+        if not report_only:
+            run_sweep(loaded, folder, console, workers=workers, cluster=cluster, retry=retry)
+    except KeyboardInterrupt:
+        interrupted = True
+    made = report_sweep(loaded, folder)
+    left = made.count("open", "begun")
+    result = {
+        "points": list(made.rows),
+        "table": str(made.table),
+        "fronts": {str(path): list(points) for path, points in made.fronts.items()},
+    }
+    _print(as_json, result, table_text(made))
+    if interrupted:
+        console.say(f"Interrupted: {left} points have no result; the same command goes on.")
+        sys.exit(EXIT_INTERRUPTED)
+    if not report_only and (left or made.count("failed")):
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+@main.command()
 @_PROTOCOL
 @click.option(
     "--design",
@@ -784,6 +842,7 @@ def init(name: str, output: Path, as_json: bool) -> None:
                               scan_isis_press_3t, scan_pulse_acquire_3t, scan_sign_check_3t, scan_press_47mt
       bench_citrate_dq        for design, a pulse alone at 11.7 T; also bench_citrate_inphase, bench_citrate_antiphase,
                               bench_citrate_single_antiphase, bench_citrate_zq, bench_citrate_line; bench_cystathionine
+      sweep_glu_gln_3t        for sweep: many designs; writes the protocol that it varies beside it, if none is there
       simulate_press_ideal    for simulate: PRESS of instantaneous pulses
       simulate_press_shaped   for simulate: PRESS with shaped selective pulses; their waveform is written beside it
 
@@ -797,6 +856,7 @@ def init(name: str, output: Path, as_json: bool) -> None:
 
     from seqgen.errors import InputError
     from seqgen.provenance import write_text
+    from seqgen.yamlfile import parse_yaml
 
     folder = files("seqgen_protocols")
     known = sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
@@ -809,6 +869,10 @@ def init(name: str, output: Path, as_json: bool) -> None:
         for item in folder.iterdir()
         if item.name.startswith(name) and item.name.endswith(".csv")
     }
+    text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    varied = parse_yaml(text, name).value.get("protocol") if name.startswith("sweep_") else None
+    if varied is not None and not (output.parent / varied).exists():
+        companions[output.parent / varied] = folder.joinpath(varied)
     document = folder.joinpath(f"{name.removesuffix('_ge')}.md")
     if document.is_file() and output.suffix != ".md":
         companions[output.with_suffix(".md")] = document
@@ -817,11 +881,12 @@ def init(name: str, output: Path, as_json: bool) -> None:
             raise InputError(f"{beside} exists already and is not overwritten. Write {output.name} to another folder.")
     for beside, item in companions.items():
         write_text(beside, item.read_text(encoding="utf-8"))
-    write_text(output, folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    write_text(output, text)
     commands = {
         "bench": f"seqgen design {output} -o {output.stem}.json",
         "simulate": f"seqgen simulate {output} -o fids.npz",
         "scan": f"seqgen build {output} -o {output.stem}",
+        "sweep": f"seqgen sweep {output}",
     }
     then = commands.get(name.partition("_")[0], f"seqgen run {output} -o runs/{output.stem}")
     written = ", ".join(str(path) for path in (output, *companions))
