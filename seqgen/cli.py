@@ -351,6 +351,52 @@ def sweep(
         sys.exit(EXIT_CHECK_FAILED)
 
 
+def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...]:
+    """Return the numbers of an option that takes several, with commas between them."""
+    try:
+        return () if text is None else tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} must be numbers with commas between them, like 0.8,1,1.2.") from error
+
+
+@main.command()
+@_PROTOCOL
+@click.argument("design_path", metavar="DESIGN", type=click.Path(path_type=Path))
+@click.option("--members", is_flag=True, help="Print what every member of the ensemble shows.")
+@click.option("--b0-offsets-hz", callback=_numbers, metavar="HZ,...", help="Map over these offsets.  [-20 to 20]")
+@click.option("--b1-scales", callback=_numbers, metavar="X,...", help="Map over these relative B1.  [0.7 to 1.3]")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw that map, .png or .svg.")
+@_JSON
+def evaluate(
+    protocol: Path,
+    design_path: Path,
+    members: bool,
+    b0_offsets_hz: tuple[float, ...],
+    b1_scales: tuple[float, ...],
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Recompute from the waveforms of DESIGN what it reaches, beside what the file says; also for its plain PRESS.
+
+    Double precision, fine steps, many positions, the selective pulses of PROTOCOL. Contamination at equal
+    concentrations and at those of the sample; peak (Hz) and energy (Hz^2 s) against their limits. Exit code 1 if a
+    stored loss differs by more than 1e-6, or a limit is exceeded. Offsets (Hz), relative B1 or --plot ask for a map of
+    signal and contamination beyond the ensemble too (a minute).
+
+    \b
+    Example:
+      seqgen evaluate my_study.yaml design.json --b1-scales 0.7,1,1.3 --plot map.png
+    """
+    from seqgen.pipeline.evaluate import evaluate as recompute
+    from seqgen.pipeline.evaluate import with_map
+
+    found = recompute(_study(protocol), design_path)
+    if b0_offsets_hz or b1_scales or plot is not None:
+        found = with_map(found, _Console(as_json), b0_offsets_hz, b1_scales, plot)
+    _print(as_json, found.to_json(), found.text(members=members))
+    found.require()
+
+
 @main.command()
 @_PROTOCOL
 @click.option(
@@ -830,7 +876,7 @@ def report(protocol: Path, folder: Path, as_json: bool) -> None:
 @_output("File to write; an existing file is not overwritten.")
 @_JSON
 def init(name: str, output: Path, as_json: bool) -> None:
-    """Write a commented protocol or simulation file to start from. NAME is one of those shipped with seqgen.
+    """Write a protocol, a design or a simulation file to start from. NAME is one of those shipped with seqgen.
 
     \b
     Names:
@@ -845,6 +891,7 @@ def init(name: str, output: Path, as_json: bool) -> None:
       sweep_glu_gln_3t        for sweep: many designs; writes the protocol that it varies beside it, if none is there
       simulate_press_ideal    for simulate: PRESS of instantaneous pulses
       simulate_press_shaped   for simulate: PRESS with shaped selective pulses; their waveform is written beside it
+      a design                docs/designs.md and an unknown NAME list them: its protocol, and the design beside it
 
     Beside a protocol lies its document (.md): solution or voxel, B1, shim and acceptance, scan order with minutes.
 
@@ -852,46 +899,12 @@ def init(name: str, output: Path, as_json: bool) -> None:
     Example:
       seqgen init invivo_glu_gln_3t -o my_study.yaml
     """
-    from importlib.resources import files
+    from seqgen.pipeline.shipped import write_shipped
 
-    from seqgen.errors import InputError
-    from seqgen.provenance import write_text
-    from seqgen.yamlfile import parse_yaml
-
-    folder = files("seqgen_protocols")
-    known = sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
-    if name not in known:
-        raise InputError(f"There is no shipped protocol {name!r}; choose one of {', '.join(known)}.")
-    if output.exists():
-        raise InputError(f"{output} exists already and is not overwritten. Choose another name.")
-    companions = {
-        output.parent / item.name: item
-        for item in folder.iterdir()
-        if item.name.startswith(name) and item.name.endswith(".csv")
-    }
-    text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    varied = parse_yaml(text, name).value.get("protocol") if name.startswith("sweep_") else None
-    if varied is not None and not (output.parent / varied).exists():
-        companions[output.parent / varied] = folder.joinpath(varied)
-    document = folder.joinpath(f"{name.removesuffix('_ge')}.md")
-    if document.is_file() and output.suffix != ".md":
-        companions[output.with_suffix(".md")] = document
-    for beside in companions:
-        if beside.exists():
-            raise InputError(f"{beside} exists already and is not overwritten. Write {output.name} to another folder.")
-    for beside, item in companions.items():
-        write_text(beside, item.read_text(encoding="utf-8"))
-    write_text(output, text)
-    commands = {
-        "bench": f"seqgen design {output} -o {output.stem}.json",
-        "simulate": f"seqgen simulate {output} -o fids.npz",
-        "scan": f"seqgen build {output} -o {output.stem}",
-        "sweep": f"seqgen sweep {output}",
-    }
-    then = commands.get(name.partition("_")[0], f"seqgen run {output} -o runs/{output.stem}")
-    written = ", ".join(str(path) for path in (output, *companions))
-    result = {"protocol": str(output), "beside": [str(path) for path in companions]}
-    _print(as_json, result, f"{written} written. Edit {output.name}, then: {then}")
+    written = write_shipped(name, output)
+    result = {"protocol": str(output), "beside": [str(path) for path in written.beside]}
+    files = ", ".join(map(str, (output, *written.beside)))
+    _print(as_json, result, f"{files} written. {written.advice}")
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The tables of data/: spin systems, relaxation, concentrations, macromolecules and scanners, with their sources."""
+"""What data/ holds: tables of spin systems, relaxation, concentrations and scanners with their sources; designs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -480,6 +480,31 @@ def _peak(row: _PeakRow, model: _PeakModel) -> MacromoleculePeak:
     if fwhm_ppm is None:
         raise InputError(f"Macromolecule peak {row.name!r} needs fwhm_ppm, or fwhm_hz at the model's frequency.")
     return MacromoleculePeak(name=row.name, shift_ppm=row.shift_ppm, fwhm_ppm=fwhm_ppm, amplitude=row.amplitude)
+
+
+def design_names() -> tuple[str, ...]:
+    """Return the names of the designs that are shipped, each a protocol and its design file."""
+    folder = _designs()
+    return tuple(sorted(path.stem for path in folder.glob("*.json"))) if folder.is_dir() else ()
+
+
+def design_files(name: str) -> tuple[Path, Path]:
+    """Return the protocol and the design file of a shipped design.
+
+    Args:
+        name: Name as `design_names` lists it.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    if name not in design_names():
+        raise InputError(f"Unknown design {name!r}; shipped are {', '.join(design_names()) or 'none'}.")
+    return _designs() / f"{name}.yaml", _designs() / f"{name}.json"
+
+
+def _designs() -> Path:
+    """Return the folder of the shipped designs in the installed package `seqgen_data`."""
+    return Path(str(files("seqgen_data").joinpath("designs")))
 
 
 def _cited(key: str, sources: Mapping[str, Citation], where: str) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from seqgen import library
 from seqgen.cli import main
+from seqgen.design.artefact import load_design
+from seqgen.pipeline.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "protocols" / "phantom_glu_gln_3t.yaml"
@@ -42,7 +45,7 @@ def refused(result: Result, *words: str) -> None:
 
 
 def test_the_commands_are_those_of_the_chain() -> None:
-    design = "run design sweep build voxel-mask check simulate states basis"
+    design = "run design evaluate sweep build voxel-mask check simulate states basis"
     scan = "convert sign-check process fit report init doctor"
     assert f"{design} {scan}".split() == COMMANDS
 
@@ -89,6 +92,19 @@ def test_init_hands_out_a_commented_protocol_once(tmp_path: Path) -> None:
     assert output.read_text() == (ROOT / "protocols" / "invivo_glu_gln_3t.yaml").read_text()
     refused(call("init", "-o", output), str(output), "not overwritten")
     refused(call("init", "invivo", "-o", tmp_path / "other.yaml"), "invivo_glu_gln_3t")
+
+
+@pytest.mark.parametrize("name", [*library.design_names()][:1])
+def test_init_hands_out_a_design_with_its_protocol_that_build_takes(name: str, tmp_path: Path) -> None:
+    output = tmp_path / "mine.yaml"
+    done = call("init", name, "-o", output)
+    assert done.exit_code == 0, done.output
+    beside = tmp_path / "mine.json"
+    assert f"seqgen build {output} --design {beside}" in done.output
+    for path in (output, beside):
+        assert path.read_bytes() == (ROOT / "data" / "designs" / f"{name}{path.suffix}").read_bytes()
+    refused(call("init", name, "-o", output), str(output), "not overwritten")
+    assert load_design(beside).provenance.made_from["protocol"].sha256 == load_study(output).source.sha256
 
 
 def test_check_passes_and_says_what_it_did_not_check(plain: Path) -> None:

@@ -458,6 +458,16 @@ def test_tables_are_package_data_and_found_from_any_folder(tmp_path, monkeypatch
     assert "*.yaml" in project["package-data"]["seqgen_data"]
 
 
+def test_designs_are_package_data_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert {"designs/*.yaml", "designs/*.json"} <= set(project["package-data"]["seqgen_data"])
+    with pytest.raises(InputError, match=r"Unknown design 'glue'; shipped are"):
+        library.design_files("glue")
+    protocols = {path.stem for path in (Path(__file__).resolve().parents[1] / "protocols").glob("*.yaml")}
+    assert not protocols & set(library.design_names())
+
+
 # --- RF exposure -----------------------------------------------------------------------------------------------------
 
 

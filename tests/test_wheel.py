@@ -48,6 +48,9 @@ def test_a_wheel_runs_the_whole_chain_in_an_empty_environment(tmp_path: Path) ->
     assert str(tmp_path / "env") in where
     diagnosis = json.loads(_run(binary / "seqgen", "doctor", "--json", cwd=elsewhere))
     assert diagnosis["missing"] == []
+    for design in (ROOT / "data" / "designs").glob("*.json"):
+        _run(binary / "seqgen", "init", design.stem, "-o", f"{design.stem}.yaml", cwd=elsewhere)
+        assert (elsewhere / design.name).read_bytes() == design.read_bytes()
     _run(binary / "seqgen", "init", "-o", "study.yaml", cwd=elsewhere)
     protocol = elsewhere / "study.yaml"
     protocol.write_text(tiny(protocol.read_text()))

@@ -183,7 +183,7 @@ class Evaluator:
         """Return the terms of the loss and the metrics at this frequency; the metrics leave the loss open."""
         played = [self.amplitudes(shot) for shot in shots]
         terms = self._terms(played, shots)
-        lines = self._seen(played)
+        lines = self.combined(played)
         spectra, target, interferers = self._in_window(lines)
         area = self._areas(spectra)
         reached = None if self.state is None else self._overlap(lines[0][self.spec.target], shots)
@@ -206,6 +206,12 @@ class Evaluator:
         )
         return terms, metrics
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every metabolite that a loss looks at."""
+        axes = [axis for axis in (self.fit, self.window, self.broad) if axis is not None]
+        return tuple(dict.fromkeys(name for axis in axes for name in axis.response))
+
     def amplitudes(self, shot: PlayedShot, names: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return the line amplitudes in a shot, shape (E, n_lines), or (B, E, n_lines) for B echo times at once.
 
@@ -213,17 +219,15 @@ class Evaluator:
             shot: What is played; either echo time of shape () or (B,).
             names: Metabolites; left out, all that a loss looks at.
         """
-        axes = [axis for axis in (self.fit, self.window, self.broad) if axis is not None]
-        wanted = names or tuple(dict.fromkeys(name for axis in axes for name in axis.response))
         model = self.model if shot.b1_hz is not None or self.plain is None else self.plain
         return {
             name: model.molecule_lines(
                 name, shot.b1_hz, self.spec.rf_dwell_s, self.carrier_hz, shot.te1_s, shot.te2_s
             ).amplitude
-            for name in wanted
+            for name in names or self.names
         }
 
-    def _seen(self, shots: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
+    def combined(self, shots: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
         """Return what the losses look at: every shot, or half the difference of two."""
         if self.spec.combine != "difference" or len(shots) == 1:
             return shots
@@ -249,13 +253,13 @@ class Evaluator:
             played: Line amplitudes of every shot.
             shots: The shots themselves, for the state after a pulse alone.
         """
-        spec, lines = self.spec, self._seen(played)
+        spec, lines = self.spec, self.combined(played)
         spectra, target, interferers = self._in_window(lines)
         losses: dict[str, Callable[[], Tensor]] = {
             "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
             "spectrum": lambda: self._spectrum_loss(spectra[0][spec.target], interferers),
             "state": lambda: state_loss(*self._overlap(lines[0][spec.target], shots)),
-            "crlb": lambda: crlb_loss(self._bounds(lines)),
+            "crlb": lambda: crlb_loss(self.bounds(lines)),
             "correlation": lambda: self._correlation_loss(lines),
             "suppression": lambda: self._suppression_loss(lines[0]),
         }
@@ -294,8 +298,11 @@ class Evaluator:
             whole[k * m : (k + 1) * m, k * q : (k + 1) * q] = self.baseline
         return whole
 
-    def _bounds(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
-        """Return the bounds of target and interferers, per shot or at equal scan time, shape (..., E L, n)."""
+    def bounds(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Return the bounds of target and interferers from `combined` lines, shape (..., E L, n).
+
+        They are per shot without saturation, or at equal scan time.
+        """
         names = tuple(_given(self.fit).response)
         n_wanted = 1 + len(self.spec.interferers)
         columns, nuisance = self._columns(shots), self._nuisance(len(shots))
@@ -307,7 +314,7 @@ class Evaluator:
         """Return the mean bound of target and interferers over the ensemble, where the loss crlb has a weight."""
         if not self.spec.loss.get("crlb", 0.0) > 0:
             return {}
-        bounds = self._bounds([{name: lines.detach() for name, lines in shot.items()} for shot in shots])
+        bounds = self.bounds([{name: lines.detach() for name, lines in shot.items()} for shot in shots])
         mean = self.weight.to(bounds.dtype) @ bounds
         return dict(zip((self.spec.target, *self.spec.interferers), map(float, mean), strict=True))
 

@@ -72,7 +72,7 @@ def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = 
     identity: dict[str, str | int] = {"protocol": study.source.sha256, "seed": study.protocol.seed}
     at = checkpoint_path(path)
     checkpoint = load_checkpoint(at, identity) if resume else Checkpoint(at, identity)
-    with _one_thread():
+    with one_thread():
         design, result = _designed(study, reporter, checkpoint)
     require_limits(study, design)
     save_design(design, path)
@@ -88,7 +88,7 @@ def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = 
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch compute with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -181,14 +181,23 @@ def evaluate_design(study: Study, design: Design) -> Metrics:
     Raises:
         InputError: If the protocol's sequence cannot play its echo times, or its shots are not those of the protocol.
     """
+    require_shots(study, design)
+    with one_thread():
+        return _reached(study, design.shots)[0]
+
+
+def require_shots(study: Study, design: Design) -> None:
+    """Refuse a design whose shots are not those of the protocol.
+
+    Raises:
+        InputError: If they are not.
+    """
     kinds = tuple("edited" if shot.pulses else "plain" for shot in design.shots)
     if kinds != study.protocol.design.shots:
         raise InputError(
             f"Design {design.name} has the shots {', '.join(kinds)}, but {study.path} wants "
             f"{', '.join(study.protocol.design.shots)}. Evaluate it with the protocol that it was made from."
         )
-    with _one_thread():
-        return _reached(study, design.shots)[0]
 
 
 def _reached(study: Study, shots: Sequence[DesignedShot]) -> tuple[Metrics, tuple[float, ...]]:
@@ -196,10 +205,21 @@ def _reached(study: Study, shots: Sequence[DesignedShot]) -> tuple[Metrics, tupl
 
     The templates are built at the very echo times of the shots: those that the sequence cannot play end here.
     """
-    edited = next(shot for shot in shots if shot.pulses)
-    problem = _problem(study, next(iter(edited.pulses.values())), (edited.te1_s, edited.te2_s), fine=True)
+    problem, played = played_problem(study, shots)
     for shot in shots:
         study.build(_bare_params(study, (shot.te1_s, shot.te2_s)), next(iter(shot.pulses.values()), None))
+    with torch.no_grad():
+        _, metrics = problem.loss_of_shots(played)
+        return metrics, problem.receiver_phase_rad(played)
+
+
+def played_problem(study: Study, shots: Sequence[DesignedShot]) -> tuple[Evaluator, list[PlayedShot]]:
+    """Return the problem with fine steps and many positions at the echo times of shots, and what each of them plays.
+
+    A single shot without a pulse is the plain sequence that a design is compared with.
+    """
+    first = next((shot for shot in shots if shot.pulses), shots[0])
+    problem = _problem(study, next(iter(first.pulses.values()), None), (first.te1_s, first.te2_s), fine=True)
     played = [
         PlayedShot(
             b1_hz={place: pulse.b1_hz for place, pulse in shot.pulses.items()} or None,
@@ -207,9 +227,7 @@ def _reached(study: Study, shots: Sequence[DesignedShot]) -> tuple[Metrics, tupl
         )
         for shot in shots
     ]
-    with torch.no_grad():
-        _, metrics = problem.loss_of_shots(played)
-        return metrics, problem.receiver_phase_rad(played)
+    return problem, played
 
 
 def _minimum_te_s(study: Study, pulse: RFPulse | None) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """A protocol with everything that follows from it, shared by all links."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,3 +122,21 @@ def load_scan_study(path: Path) -> ScanStudy:
     if isinstance(protocol, config.Protocol):
         return Study(path=path, protocol=protocol, source=source(path))
     return ScanStudy(path=path, protocol=protocol, source=source(path))
+
+
+def study_at_conditions(study: Study, b0_offsets_hz: Sequence[float], b1_scales: Sequence[float]) -> Study:
+    """Return the study with another ensemble: field offsets (Hz) and relative B1, its own linewidth and temperature.
+
+    Where there is one spectrum, the loss is that of the window, which needs target and interferers alone.
+    """
+    spec = study.protocol.design
+    one_spectrum = len(spec.shots) == 1 or spec.combine == "difference"
+    spec = replace(
+        spec,
+        loss={"window": 1.0} if one_spectrum else spec.loss,
+        b0_offsets_hz=tuple(b0_offsets_hz),
+        b1_scales=tuple(b1_scales),
+        linewidth_offsets_hz=(0.0,),
+        temperature_offsets_k=(0.0,),
+    )
+    return replace(study, protocol=replace(study.protocol, design=spec))

@@ -63,7 +63,7 @@ def pulse_figure(
         rows = 3 if response is None else 4
         figure = canvas.new_figure(2.1 * rows)
         panels = figure.subplots(rows, 1)
-        _draw_waveform(panels[0], panels[1], pulse, b1_hz, nucleus)
+        draw_waveform(panels[0], panels[1], pulse, b1_hz, nucleus)
         ppm, flip_deg = _rf_spectrum(pulse, b1_hz, spectrometer_frequency_hz, reference_ppm, range_ppm)
         panels[2].plot(ppm, flip_deg, color=canvas.BLUE, label="RF spectrum")
         panels[2].set_ylabel("RF spectrum\n(° at small tip)")
@@ -87,7 +87,7 @@ def _pulse_title(pulse: RFPulse, nucleus: str) -> str:
     )
 
 
-def _draw_waveform(amplitude: Axes, phase: Axes, pulse: RFPulse, b1_hz: NDArray[np.complex128], nucleus: str) -> None:
+def draw_waveform(amplitude: Axes, phase: Axes, pulse: RFPulse, b1_hz: NDArray[np.complex128], nucleus: str) -> None:
     """Draw amplitude and phase of a pulse against time."""
     time_s, value = canvas.step_line(0.0, pulse.dwell_s, np.abs(b1_hz))
     amplitude.plot(time_s * 1e3, value, color=canvas.INK, label="amplitude")

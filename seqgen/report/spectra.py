@@ -72,7 +72,7 @@ def spectra_figure(
         figure = canvas.new_figure(3.6 * n_rows)
         places = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, panel in zip(places, panels, strict=False):
-            _draw_spectra(axes, panel, range_ppm)
+            draw_spectra(axes, panel, range_ppm)
             canvas.reverse_ppm(axes, range_ppm)
             if window_ppm is not None:
                 canvas.shade_ppm(axes, window_ppm)
@@ -83,7 +83,7 @@ def spectra_figure(
     return figure
 
 
-def _draw_spectra(axes: Axes, panel: SpectraPanel, range_ppm: tuple[float, float]) -> None:
+def draw_spectra(axes: Axes, panel: SpectraPanel, range_ppm: tuple[float, float]) -> None:
     """Draw the curves of one panel, clipped to the range."""
     canvas.require_vectors(f"Panel {panel.title!r}", {"ppm": panel.ppm} | dict(panel.curves))
     shown = _within(panel.ppm, range_ppm, f"Panel {panel.title!r}")
