@@ -1,4 +1,4 @@
-"""`python -m benchmarks.pulse_states`: pulses alone (protocols/bench_*.yaml): epochs, overlaps, states, enhancements.
+"""`python -m benchmarks.pulse_states`: pulses alone (data/designs/bench_*.yaml): epochs, overlaps, states, enhancements.
 
 For every protocol and start: the epochs (values with gradients) of the design, the one that first came to 0.99 of the
 unitary maximum, the overlap over the protocol's ensemble with its maximum, and on resonance at nominal B1, by matrix
@@ -25,7 +25,7 @@ from seqgen.spin.hamiltonian import molecule_models
 from seqgen.spin.operators import total_operator
 from seqgen.spin.product_operators import expand, parse_operator, to_text
 
-PROTOCOLS = Path(__file__).resolve().parents[1] / "protocols"
+DESIGNS = Path(__file__).resolve().parents[1] / "data" / "designs"
 START_NAMES = ("random", "hard", "gaussian")
 
 
@@ -107,7 +107,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     one = {"b0_offsets_hz": (0.0,), "b1_scales": (1.0,)} if arguments.nominal else {}
-    for path in sorted(PROTOCOLS.glob("bench_*.yaml")):
+    for path in sorted(DESIGNS.glob("bench_*.yaml")):
         name = path.stem.removeprefix("bench_")
         if arguments.names and name not in arguments.names:
             continue

@@ -886,12 +886,13 @@ def init(name: str, output: Path, as_json: bool) -> None:
       invivo_glu_gln_3t_ge    brain, GE 3 T
       scan_press_3t           for build, a scan alone: PRESS; also scan_mega_press_3t, scan_steam_3t, scan_slaser_3t,
                               scan_isis_press_3t, scan_pulse_acquire_3t, scan_sign_check_3t, scan_press_47mt
-      bench_citrate_dq        for design, a pulse alone at 11.7 T; also bench_citrate_inphase, bench_citrate_antiphase,
-                              bench_citrate_single_antiphase, bench_citrate_zq, bench_citrate_line; bench_cystathionine
-      sweep_glu_gln_3t        for sweep: many designs; writes the protocol that it varies beside it, if none is there
+      glu_gln_crlb_3t         for design by Cramer-Rao bounds
+      sweep_glu_gln_3t        for sweep: many designs; writes the protocol that it varies beside it, if none is there;
+                              also sweep_crlb_frontier_3t
       simulate_press_ideal    for simulate: PRESS of instantaneous pulses
       simulate_press_shaped   for simulate: PRESS with shaped selective pulses; their waveform is written beside it
-      a design                docs/designs.md and an unknown NAME list them: its protocol, and the design beside it
+      bench_citrate_dq        or another design (docs/designs.md and an unknown NAME list them): its protocol, and the
+                              design beside it
 
     Beside a protocol lies its document (.md): solution or voxel, B1, shim and acceptance, scan order with minutes.
 

@@ -45,7 +45,7 @@ def refused(result: Result, *words: str) -> None:
 
 
 def test_the_commands_are_those_of_the_chain() -> None:
-    design = "run design evaluate sweep build voxel-mask check simulate states basis"
+    design = "run design sweep evaluate build voxel-mask check simulate states basis"
     scan = "convert sign-check process fit report init doctor"
     assert f"{design} {scan}".split() == COMMANDS
 

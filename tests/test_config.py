@@ -11,9 +11,10 @@ from seqgen.errors import InputError
 from seqgen.sequence.plugins import BuildContext, sequence_names
 
 FOLDER = Path(__file__).resolve().parents[1] / "protocols"
-OTHERS = ("simulate_", "scan_", "bench_")
+DESIGNS = Path(__file__).resolve().parents[1] / "data" / "designs"
+OTHERS = ("simulate_", "scan_", "sweep_")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.stem.startswith(OTHERS))
-BENCH = sorted(path.stem for path in FOLDER.glob("bench_*.yaml"))
+BENCH = sorted(path.stem for path in DESIGNS.glob("bench_*.yaml"))
 SCANS = sorted(path.stem for path in FOLDER.glob("scan_*.yaml"))
 
 TEXT = """\
@@ -113,13 +114,19 @@ def test_every_shipped_protocol_loads(name):
     assert (protocol.temperature_c, protocol.water_shift_ppm) == ((20.0, 4.80) if phantom else (37.0, 4.65))
 
 
-def test_four_protocols_are_shipped():
-    assert NAMES == ["invivo_glu_gln_3t", "invivo_glu_gln_3t_ge", "phantom_glu_gln_3t", "phantom_glu_gln_3t_ge"]
+def test_the_shipped_studies():
+    assert NAMES == [
+        "glu_gln_crlb_3t",
+        "invivo_glu_gln_3t",
+        "invivo_glu_gln_3t_ge",
+        "phantom_glu_gln_3t",
+        "phantom_glu_gln_3t_ge",
+    ]
 
 
 @pytest.mark.parametrize("name", BENCH)
 def test_protocols_of_the_bench_design_a_pulse_alone(name):
-    protocol = load_protocol(FOLDER / f"{name}.yaml")
+    protocol = load_protocol(DESIGNS / f"{name}.yaml")
     assert protocol.name == name
     assert protocol.sequence.name == "pulse_acquire"
     assert (protocol.design.place, protocol.design.te1_s, protocol.design.te2_s) == ("excitation", 0.0, 0.0)
@@ -130,7 +137,7 @@ def test_protocols_of_the_bench_design_a_pulse_alone(name):
 
 
 def test_a_pulse_alone_stands_at_the_excitation(tmp_path):
-    text = (FOLDER / "bench_citrate_dq.yaml").read_text(encoding="utf-8")
+    text = (DESIGNS / "bench_citrate_dq.yaml").read_text(encoding="utf-8")
     assert len(BENCH) == 7
     with pytest.raises(
         InputError, match=r"'design.place' is 'te1', but sequence 'pulse_acquire' plays .* at excitation"

@@ -56,7 +56,6 @@ def write_shipped(name: str, output: Path) -> Written:
         if document.is_file() and output.suffix != ".md":
             contents[output.with_suffix(".md")] = document.read_bytes()
         commands = {
-            "bench": f"seqgen design {output} -o {output.stem}.json",
             "sweep": f"seqgen sweep {output}",
             "simulate": f"seqgen simulate {output} -o fids.npz",
             "scan": f"seqgen build {output} -o {output.stem}",

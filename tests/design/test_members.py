@@ -21,13 +21,13 @@ def problem_and_lines(design_problem, spec):
     te_s = (torch.tensor(value, dtype=torch.float64) for value in (spec.te1_s, spec.te2_s))
     shot = PlayedShot(b1_hz=random_pulse(250.0).b1_hz, **dict(zip(("te1_s", "te2_s"), te_s, strict=True)))
     with torch.no_grad():
-        return problem, [problem.amplitudes(shot, problem.names)]
+        return problem, [problem.amplitudes(shot)], problem.loss_of_shots([shot])[1]
 
 
 @pytest.fixture(scope="module")
 def whole(design_problem, design_spec):
-    problem, lines = problem_and_lines(design_problem, design_spec(interferers=("Gln", "NAA"), **ENSEMBLE))
-    return problem, lines, members_of(problem, lines)
+    problem, lines, metrics = problem_and_lines(design_problem, design_spec(interferers=("Gln", "NAA"), **ENSEMBLE))
+    return problem, lines, members_of(problem, lines), metrics
 
 
 def spectra_of(problem, lines, member, width):
@@ -42,7 +42,7 @@ def spectra_of(problem, lines, member, width):
 
 
 def test_every_member_from_its_own_spectra(whole):
-    problem, lines, members = whole
+    problem, lines, members, _ = whole
     for k, (b0_hz, b1_scale, offset_hz) in enumerate(itertools.product(*ENSEMBLE.values())):
         assert (float(members.b0_hz[k]), float(members.b1_scale[k])) == (b0_hz, b1_scale)
         assert float(members.linewidth_hz[k]) == 5.0 + offset_hz
@@ -64,15 +64,14 @@ def test_every_member_from_its_own_spectra(whole):
 
 
 def test_means_are_the_metrics(whole):
-    problem, lines, members = whole
-    _, metrics = problem.loss_of_lines(lines)
+    _, _, members, metrics = whole
     assert members.mean(members.signal) == pytest.approx(metrics.signal, rel=1e-12)
     assert members.mean(members.contamination()) == pytest.approx(metrics.contamination, rel=1e-12)
 
 
 def test_contamination_at_other_concentrations(whole):
     """From spectra scaled by the concentrations before anything is squared or summed."""
-    problem, lines, members = whole
+    problem, lines, members, _ = whole
     for k in (0, 5):
         spectra = spectra_of(problem, lines, k // 2, 5.0 if k % 2 == 0 else 8.0)
         mixed = {name: amount * spectra[name] for name, amount in AMOUNTS.items()}

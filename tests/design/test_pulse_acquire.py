@@ -43,7 +43,7 @@ from seqgen.spin.hamiltonian import molecule_models
 from seqgen.spin.product_operators import parse_operator
 from seqgen.spin.system import Relaxation
 
-PROTOCOLS = Path(__file__).resolve().parents[2] / "protocols"
+DESIGNS = Path(__file__).resolve().parents[2] / "data" / "designs"
 STATES = ("inphase", "antiphase", "single_antiphase", "dq", "zq")
 PULSE_ACQUIRE = find_sequence("pulse_acquire")
 F0_HZ, WATER_PPM, CENTRE_PPM = 500e6, 4.65, 2.6
@@ -179,7 +179,7 @@ def test_the_state_is_that_of_matrix_exponentials(carrier_hz):
 
 @pytest.mark.parametrize("name", STATES)
 def test_overlap_and_maximum_of_every_operator(name, bench_spec):
-    state = load_study(PROTOCOLS / f"bench_citrate_{name}.yaml").protocol.design.state
+    state = load_study(DESIGNS / f"bench_citrate_{name}.yaml").protocol.design.state
     assert np.allclose(parse_operator(state, 2).numpy(), OPERATORS[name])
     spec = bench_spec(loss={"state": 1.0}, state=state, duration_s=0.01)
     b1_hz = a_pulse()
@@ -290,7 +290,7 @@ class Counted:
 @pytest.mark.parametrize("parameters", ["spline", "steps"])
 @pytest.mark.parametrize("name", STATES)
 def test_citrate_reaches_0p99_of_the_maximum_within_400_epochs(name, parameters):
-    spec = load_study(PROTOCOLS / f"bench_citrate_{name}.yaml").protocol.design
+    spec = load_study(DESIGNS / f"bench_citrate_{name}.yaml").protocol.design
     spec = replace(spec, b0_offsets_hz=(0.0,), b1_scales=(1.0,), parameters=parameters)
     made = Counted(problem(spec, j_step_s=5e-4))
     result = optimise_pulse(made, seed=1, **LIMITS)
@@ -309,7 +309,7 @@ def test_citrate_reaches_0p99_of_the_maximum_within_400_epochs(name, parameters)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STATES)
 def test_the_committed_protocols_reach_0p99_over_their_ensemble(name):
-    spec = load_study(PROTOCOLS / f"bench_citrate_{name}.yaml").protocol.design
+    spec = load_study(DESIGNS / f"bench_citrate_{name}.yaml").protocol.design
     made = Counted(problem(spec, j_step_s=5e-4))
     result = optimise_pulse(made, seed=1, **LIMITS)
     members = [(offset_hz, scale) for offset_hz in spec.b0_offsets_hz for scale in spec.b1_scales]
@@ -325,7 +325,7 @@ def test_the_committed_protocols_reach_0p99_over_their_ensemble(name):
 
 def test_one_line_takes_the_polarisation_of_both_protons():
     """Of two weakly coupled spins one transition can hold twice what a 90 gives it; citrate's inner line 1.82 times."""
-    spec = load_study(PROTOCOLS / "bench_citrate_line.yaml").protocol.design
+    spec = load_study(DESIGNS / "bench_citrate_line.yaml").protocol.design
     spec = replace(spec, b0_offsets_hz=(0.0,), b1_scales=(1.0,))
     result = optimise_pulse(problem(spec, j_step_s=5e-4), seed=1, **LIMITS)
     # Fx of the pair has sqrt(1 + sin 2 theta) / 2 at its inner transitions; a state that holds everything there has 1.
@@ -345,7 +345,7 @@ def test_without_interferers_the_window_loss_is_that_of_the_signal(bench_spec):
 
 def test_a_protocol_is_designed_built_and_analysed(tmp_path):
     """Double-quantum coherence from the protocol to the file: the state of the file is that of the design."""
-    text = (PROTOCOLS / "bench_citrate_dq.yaml").read_text(encoding="utf-8")
+    text = (DESIGNS / "bench_citrate_dq.yaml").read_text(encoding="utf-8")
     text = (
         text.replace("iterations: 200", "iterations: 25")
         .replace("[-2, 0, 2]", "[0]")

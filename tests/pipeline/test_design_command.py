@@ -49,21 +49,21 @@ def protocol(study, tmp_path_factory):
 @pytest.fixture
 def at_evaluation(monkeypatch):
     """Do something at the n-th evaluation of an edited pulse that counts gradients."""
-    genuine = Evaluator.loss_and_metrics
+    genuine = Evaluator.loss_of_shots
 
     def install(n, action):
         calls = []
 
-        def patched(self, b1_hz, *times_s):
-            if b1_hz is not None and b1_hz.requires_grad:
+        def patched(self, shots):
+            if shots[0].b1_hz is not None and shots[0].te1_s.requires_grad:
                 calls.append(1)
                 if len(calls) == n:
-                    changed = action(genuine(self, b1_hz, *times_s))
+                    changed = action(genuine(self, shots))
                     if changed is not None:
                         return changed
-            return genuine(self, b1_hz, *times_s)
+            return genuine(self, shots)
 
-        monkeypatch.setattr(Evaluator, "loss_and_metrics", patched)
+        monkeypatch.setattr(Evaluator, "loss_of_shots", patched)
         return calls
 
     return install
