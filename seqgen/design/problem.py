@@ -264,6 +264,11 @@ class DesignSpec:
                 f"The loss {', '.join(single)} looks at one spectrum, but shots has {len(shots)} that are fitted "
                 "together. Set combine to difference, or use the losses crlb and correlation."
             )
+        if self.optimise_offset and self.bandwidth_max_hz is not None:
+            raise InputError(
+                f"bandwidth_max_hz counts from the carrier, and optimise_offset moves a pulse away from it, but "
+                f"bandwidth_max_hz is {self.bandwidth_max_hz} and optimise_offset true. Leave one out."
+            )
         if not 0 < self.offset_max_hz < math.inf:
             raise InputError(f"offset_max_hz must be positive and finite, but is {self.offset_max_hz}.")
 

@@ -233,6 +233,7 @@ def test_phase_and_offset_turn_a_waveform_and_keep_its_amplitude(design_spec):
         ({"place": ("te1", "te1")}, "each once"),
         ({"place": ()}, "place must name"),
         ({"offset_max_hz": 0.0}, "offset_max_hz must be positive"),
+        ({"optimise_offset": True, "bandwidth_max_hz": 900.0}, "bandwidth_max_hz counts from the carrier"),
     ],
 )
 def test_shots_that_make_no_design_are_refused(changes, words, design_spec):
