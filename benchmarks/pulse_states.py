@@ -1,4 +1,4 @@
-"""`python -m benchmarks.pulse_states`: pulses alone (data/designs/bench_*.yaml): epochs, overlaps, states, enhancements.
+"""`python -m benchmarks.pulse_states`: pulses alone (data/designs/bench_*): epochs, overlaps, states, enhancements.
 
 For every protocol and start: the epochs (values with gradients) of the design, the one that first came to 0.99 of the
 unitary maximum, the overlap over the protocol's ensemble with its maximum, and on resonance at nominal B1, by matrix
