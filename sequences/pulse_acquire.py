@@ -16,6 +16,7 @@ from seqgen.sequence.cycles import EXOR, STILL, TWO, PhaseStep, nested_cycle
 from seqgen.sequence.localisation import HALF_PI, editing
 from seqgen.sequence.parameters import require
 from seqgen.sequence.plugins import BuildContext, Built
+from seqgen.sequence.scan import check_readout
 from seqgen.sequence.timing import nearest, remaining, round_up, ticks
 from seqgen.sequence.train import after_gap
 from seqgen.sequence.voxel import PLAUSIBLE_PPM
@@ -138,22 +139,7 @@ def _check(params: PulseAcquireParams, context: BuildContext) -> None:
         lambda count: count >= steps and count % steps == 0,
         f"a multiple of {steps} (steps of the phase cycle) and at least {steps}",
     )
-    require(
-        params,
-        "adc_samples",
-        lambda count: 0 < count <= scanner.adc_samples_max and count % scanner.adc_samples_divisor == 0,
-        f"a multiple of {scanner.adc_samples_divisor} from {scanner.adc_samples_divisor} to {scanner.adc_samples_max} "
-        f"({scanner.name})",
-    )
-    require(
-        params,
-        "adc_dwell_s",
-        lambda dwell_s: (
-            dwell_s > 0.5 * scanner.adc_raster_s
-            and abs(dwell_s - nearest(dwell_s, scanner.adc_raster_s)) < 1e-6 * scanner.adc_raster_s
-        ),
-        f"a multiple of the ADC raster of {scanner.name}, {scanner.adc_raster_s:g} s",
-    )
+    check_readout(params, scanner)
 
 
 def _excitation(params: PulseAcquireParams, context: BuildContext) -> TimedBlock:

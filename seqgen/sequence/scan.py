@@ -272,6 +272,15 @@ def check_scan(
     require(params, "slew_fraction", lambda value: 0 < value <= 1, "above 0 and at most 1")
     for name in ("dummy_scans", "noise_scans", "water_reference_interval"):
         require(params, name, lambda count: count >= 0, "0 or more")
+    check_readout(params, scanner)
+
+
+def check_readout(params: Any, scanner: Scanner) -> None:
+    """Refuse `adc_samples` and `adc_dwell_s` that the scanner's receiver cannot take.
+
+    Raises:
+        InputError: Naming the parameter, its value and what it must be.
+    """
     require(
         params,
         "adc_samples",
