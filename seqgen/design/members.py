@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqgen.design.evaluate import Evaluator
+from seqgen.design.forward import PlayedShot
 from seqgen.design.objective import window_energy
 from seqgen.errors import InputError
 
@@ -15,6 +16,8 @@ from seqgen.errors import InputError
 class Members:
     """Signals in the window, member by member: linewidths vary faster than the members of the model."""
 
+    frequency_hz: Tensor
+    """Spectrometer frequency, Hz, shape (n,)."""
     b0_hz: Tensor
     """Offset of the spins while pulses play, Hz, shape (n,); of field and temperature."""
     b1_scale: Tensor
@@ -41,7 +44,7 @@ class Members:
             amounts: Concentration of every interferer over the target's; left out, all are equal.
         """
         parts = [(_amount(amounts, name) * values) ** 2 for name, values in self.energy_of.items()]
-        return torch.stack(parts).sum(0).sqrt()
+        return sum(parts, torch.zeros_like(self.signal)).sqrt()
 
     def area_contamination(self, amounts: Mapping[str, float] | None = None) -> Tensor:
         """Return sum |A_I| / |A_T|, shape (n,).
@@ -49,23 +52,47 @@ class Members:
         Args:
             amounts: Concentration of every interferer over the target's; left out, all are equal.
         """
-        return torch.stack([_amount(amounts, name) * values for name, values in self.area_of.items()]).sum(0)
+        parts = [_amount(amounts, name) * values for name, values in self.area_of.items()]
+        return sum(parts, torch.zeros_like(self.signal))
 
     def mean(self, values: Tensor) -> float:
         """Return the mean over the members of values of shape (n,)."""
         return float(self.weight @ values)
 
 
-def members_of(problem: Evaluator, shots: Sequence[Mapping[str, Tensor]]) -> Members:
-    """Return what shots do to every member of a problem's ensemble.
+def members_of(problem: Evaluator, shots: Sequence[PlayedShot]) -> Members:
+    """Return what shots do to every member of a problem's ensemble, at every spectrometer frequency of it.
 
     Args:
         problem: The problem.
-        shots: Line amplitudes of `problem.names` in each shot (`Evaluator.amplitudes`), in the order of the spec; or of
-            a plain shot alone.
+        shots: What is played, in the order of the spec; or a plain shot alone.
     """
+    each = [_at_one_frequency(one, shots) for one in (problem, *problem.others)]
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(one, name) for one in each])
+
+    def joined_by_name(name: str) -> dict[str, Tensor]:
+        return {key: torch.cat([getattr(one, name)[key] for one in each]) for key in getattr(each[0], name)}
+
+    return Members(
+        frequency_hz=joined("frequency_hz"),
+        b0_hz=joined("b0_hz"),
+        b1_scale=joined("b1_scale"),
+        linewidth_hz=joined("linewidth_hz"),
+        weight=joined("weight") / len(each),
+        signal=joined("signal"),
+        area_signal=joined("area_signal"),
+        energy_of=joined_by_name("energy_of"),
+        area_of=joined_by_name("area_of"),
+        bounds=joined_by_name("bounds"),
+    )
+
+
+def _at_one_frequency(problem: Evaluator, shots: Sequence[PlayedShot]) -> Members:
+    """Return the members at the frequency of the problem itself."""
     spec, ensemble = problem.spec, problem.model.members
-    lines = problem.combined(shots)
+    lines = problem.combined([problem.amplitudes(shot) for shot in shots])
     spectra = {
         name: torch.stack([problem.window.spectrum(name, each[name]) for each in lines])
         for name in problem.window.response
@@ -76,6 +103,7 @@ def members_of(problem: Evaluator, shots: Sequence[Mapping[str, Tensor]]) -> Mem
     widths = torch.tensor([spec.linewidth_hz + offset for offset in spec.linewidth_offsets_hz], dtype=torch.float64)
     wanted = (spec.target, *spec.interferers)
     return Members(
+        frequency_hz=torch.full_like(problem.weight, problem.model.spectrometer_frequency_hz),
         b0_hz=ensemble.offset_hz.repeat_interleave(len(widths)),
         b1_scale=ensemble.b1_scale.repeat_interleave(len(widths)),
         linewidth_hz=widths.repeat(ensemble.size),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from seqgen.design.echo_times import TE_SCALE_S
+from seqgen.design.echo_times import TE_SCALE_S, EchoTimeLimits
 from seqgen.design.evaluate import Evaluator, Metrics
 from seqgen.design.forward import PlayedShot
 from seqgen.errors import InputError
@@ -131,10 +131,10 @@ def optimise_timing(
     if progress is not None:
         progress(steps, steps)
     found = _distinct(optima)
-    rounded = [
-        max(round(round(te / te_raster_s) * te_raster_s, 9), least)
-        for te, least in zip((found[0].te1_s, found[0].te2_s), te_min_s, strict=True)
-    ]
+    limits = EchoTimeLimits(
+        te1_min_s=te_min_s[0], te2_sides=((te_min_s[1], 0.0),), raster_s=te_raster_s, te_max_s=te_max_s
+    )
+    rounded = limits.on_raster(found[0].te1_s, found[0].te2_s)
     with torch.no_grad():
         _, metrics = problem.loss_and_metrics(None, *(torch.tensor(te, dtype=torch.float64) for te in rounded))
     return TimingResult(te1_s=rounded[0], te2_s=rounded[1], metrics=metrics, optima=found)

@@ -55,7 +55,8 @@ def played_design(study: Study, design: Design) -> tuple[Any, RFPulse | None, tu
     first = design.shots[0]
     params = study.params_at(first.te1_s, first.te2_s)
     if len(design.shots) > 1 or len(design.pulses) > 1:
-        return params, None, design.shots
+        # Every shot has the receiver phase of the design, in place of the protocol's.
+        return replace(params, receiver_phase_rad=0.0), None, design.shots
     return replace(params, receiver_phase_rad=first.receiver_phase_rad), design.pulse, ()
 
 

@@ -111,6 +111,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
     plain_minimum = _minimum_te_s(study, None)
     limits = _limits(study, stand_in, plain_minimum)
     limits.require_start(spec)
+    _require_buildable(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     pulse_limits = derived_limits(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     starts = start_pulses(study)
     plain = _problem(study, None, (max(spec.te1_s, plain_minimum[0]), max(spec.te2_s, plain_minimum[1])))
@@ -228,6 +229,23 @@ def played_problem(study: Study, shots: Sequence[DesignedShot]) -> tuple[Evaluat
         for shot in shots
     ]
     return problem, played
+
+
+def _require_buildable(study: Study, stand_in: RFPulse, te_s: tuple[float, float]) -> None:
+    """Build the sequence with stand-ins for all shots: what it refuses is refused before the search.
+
+    Raises:
+        InputError: If the sequence cannot play several shots or waveforms, or not with these parameters.
+    """
+    spec = study.protocol.design
+    if len(spec.shots) == 1 and len(spec.waveforms) == 1:
+        study.build(study.params_at(*te_s), stand_in)
+        return
+    pulses = dict.fromkeys(spec.places, stand_in)
+    shots = tuple(
+        DesignedShot(pulses=pulses if kind == "edited" else {}, te1_s=te_s[0], te2_s=te_s[1]) for kind in spec.shots
+    )
+    study.build(study.params_at(*te_s), None, shots)
 
 
 def _minimum_te_s(study: Study, pulse: RFPulse | None) -> tuple[float, float]:

@@ -103,13 +103,10 @@ class Evaluation:
 
     @property
     def amounts(self) -> dict[str, float]:
-        """Concentrations of the interferers over the target's in the sample of the protocol; inf without a target."""
+        """Concentrations of the interferers over the target's in the sample of the protocol; 0 without a target."""
         spec, sample = self.study.protocol.design, self.study.protocol.sample.metabolites
         target_mm = sample[spec.target].concentration_mm
-        return {
-            name: sample[name].concentration_mm / target_mm if target_mm > 0 else float("inf")
-            for name in spec.interferers
-        }
+        return {name: sample[name].concentration_mm / target_mm if target_mm > 0 else 0.0 for name in spec.interferers}
 
     def require(self) -> None:
         """Refuse a file whose losses are not those of its waveforms, or whose pulses exceed a limit.
@@ -274,8 +271,8 @@ def map_conditions(
         at = study_at_conditions(study, b0_offsets_hz, (b1_scale,))
         pairs = []
         for shots in (design.shots, (_plain(design),)):
-            problem, lines = _lines(at, shots)
-            members = members_of(problem, lines)
+            with one_thread(), torch.no_grad():
+                members = members_of(*played_problem(at, shots))
             pairs.append((members.signal.numpy(), members.contamination().numpy()))
         rows.append(pairs)
         progress(k + 1, len(b1_scales))
@@ -357,8 +354,7 @@ def _reached(study: Study, shots: Sequence[DesignedShot], stored: Metrics) -> Re
     with one_thread(), torch.no_grad():
         problem, played = played_problem(study, shots)
         _, metrics = problem.loss_of_shots(played)
-        lines = [problem.amplitudes(shot) for shot in played]
-        return Reached(stored=stored, metrics=metrics, members=members_of(problem, lines))
+        return Reached(stored=stored, metrics=metrics, members=members_of(problem, played))
 
 
 def _limits(study: Study, design: Design) -> tuple[PulseLimits, ...]:
@@ -385,6 +381,7 @@ def _cell(value: float | None) -> str:
 def _member_columns(members: Members) -> dict[str, Tensor]:
     """Return the columns of the table of members."""
     return {
+        "frequency_mhz": 1e-6 * members.frequency_hz,
         "b0_hz": members.b0_hz,
         "b1_scale": members.b1_scale,
         "linewidth_hz": members.linewidth_hz,
@@ -406,7 +403,8 @@ def _extremes(members: Members) -> list[str]:
     ):
         k = int(worst)
         lines.append(
-            f"Of {len(values)} members {name} {float(values[k]):.4f}: {float(members.b0_hz[k]):g} Hz, relative B1 "
+            f"Of {len(values)} members {name} {float(values[k]):.4f}: {float(members.frequency_hz[k]) / 1e6:g} "
+            f"MHz, {float(members.b0_hz[k]):g} Hz, relative B1 "
             f"{float(members.b1_scale[k]):g}, linewidth {float(members.linewidth_hz[k]):g} Hz"
         )
     return lines

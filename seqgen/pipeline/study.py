@@ -125,9 +125,9 @@ def load_scan_study(path: Path) -> ScanStudy:
 
 
 def study_at_conditions(study: Study, b0_offsets_hz: Sequence[float], b1_scales: Sequence[float]) -> Study:
-    """Return the study with another ensemble: field offsets (Hz) and relative B1, its own linewidth and temperature.
+    """Return the study with another ensemble: field offsets (Hz) and relative B1.
 
-    Where there is one spectrum, the loss is that of the window, which needs target and interferers alone.
+    Frequency, linewidth and temperature are its own. Where there is one spectrum, the loss is that of the window, which needs target and interferers alone.
     """
     spec = study.protocol.design
     one_spectrum = len(spec.shots) == 1 or spec.combine == "difference"
@@ -138,5 +138,6 @@ def study_at_conditions(study: Study, b0_offsets_hz: Sequence[float], b1_scales:
         b1_scales=tuple(b1_scales),
         linewidth_offsets_hz=(0.0,),
         temperature_offsets_k=(0.0,),
+        other_frequencies_hz=(),
     )
     return replace(study, protocol=replace(study.protocol, design=spec))

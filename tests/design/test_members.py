@@ -21,13 +21,13 @@ def problem_and_lines(design_problem, spec):
     te_s = (torch.tensor(value, dtype=torch.float64) for value in (spec.te1_s, spec.te2_s))
     shot = PlayedShot(b1_hz=random_pulse(250.0).b1_hz, **dict(zip(("te1_s", "te2_s"), te_s, strict=True)))
     with torch.no_grad():
-        return problem, [problem.amplitudes(shot)], problem.loss_of_shots([shot])[1]
+        metrics = problem.loss_of_shots([shot])[1]
+        return problem, [problem.amplitudes(shot)], members_of(problem, [shot]), metrics
 
 
 @pytest.fixture(scope="module")
 def whole(design_problem, design_spec):
-    problem, lines, metrics = problem_and_lines(design_problem, design_spec(interferers=("Gln", "NAA"), **ENSEMBLE))
-    return problem, lines, members_of(problem, lines), metrics
+    return problem_and_lines(design_problem, design_spec(interferers=("Gln", "NAA"), **ENSEMBLE))
 
 
 def spectra_of(problem, lines, member, width):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from seqgen.pipeline import design as design_link
 from seqgen.pipeline.study import load_study
 
 ITERATIONS = 5
+
+
+DESIGNS = Path(__file__).resolve().parents[2] / "data" / "designs"
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +174,23 @@ def test_a_start_that_is_no_waveform_is_refused(study, tmp_path, name, content, 
     path.write_text(study.path.read_text().replace("iterations: 3", f"iterations: 3\n  start: {name}"))
     with pytest.raises(InputError, match=words):
         design_link.start_pulses(load_study(path))
+
+
+def test_averages_that_two_conditions_cannot_share_are_refused_before_the_search(study, tmp_path):
+    """Four averages are two steps of the cycle times two conditions; two are too few: nothing is searched."""
+    text = study.path.read_text().replace("design:\n", "design:\n  shots: [edited, edited]\n  combine: difference\n")
+    path = tmp_path / "pair.yaml"
+    path.write_text(text.replace("averages: 4", "averages: 2"))
+    result = design(path, "-o", tmp_path / "design.json")
+    assert result.exit_code == 2
+    assert "averages must be a multiple of 4 (2 steps of the phase cycle x 2 editing conditions)" in result.output
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_a_sequence_that_plays_one_pulse_is_refused_several_shots_before_the_search(tmp_path):
+    text = (DESIGNS / "bench_citrate_inphase.yaml").read_text()
+    text = text.replace("design:\n", "design:\n  shots: [edited, edited]\n  combine: difference\n")
+    (tmp_path / "bench.yaml").write_text(text)
+    result = design(tmp_path / "bench.yaml", "-o", tmp_path / "design.json")
+    assert result.exit_code == 2
+    assert "Sequence 'pulse_acquire' plays one designed pulse" in result.output

@@ -9,6 +9,7 @@ import torch
 
 from seqgen.axes import ppm_to_hz
 from seqgen.design.forward import PlayedShot
+from seqgen.design.members import members_of
 from seqgen.errors import InputError
 from seqgen.pipeline.design import _at_frequency, _problem
 from seqgen.pipeline.study import load_study
@@ -61,6 +62,14 @@ def test_mean_and_worst_over_frequencies(study, alone):
         assert metrics.signal == pytest.approx(np.mean([one.signal for one in alone]), rel=1e-9)
         assert metrics.contamination == pytest.approx(np.mean([one.contamination for one in alone]), rel=1e-9)
         assert metrics.area_signal == pytest.approx(np.mean([one.area_signal for one in alone]), rel=1e-9)
+
+
+def test_members_at_both_frequencies(study, alone):
+    problem = problem_of(study, other_frequencies_hz=(OTHER_HZ,))
+    members = members_of(problem, [shot_of(study)])
+    assert members.frequency_hz.tolist() == [123.2e6, OTHER_HZ]
+    np.testing.assert_allclose(members.signal, [one.signal for one in alone], rtol=1e-9)
+    assert members.mean(members.contamination()) == pytest.approx(np.mean([one.contamination for one in alone]))
 
 
 def test_the_carrier_stays_at_its_shift(study):
