@@ -127,7 +127,8 @@ def load_scan_study(path: Path) -> ScanStudy:
 def study_at_conditions(study: Study, b0_offsets_hz: Sequence[float], b1_scales: Sequence[float]) -> Study:
     """Return the study with another ensemble: field offsets (Hz) and relative B1.
 
-    Frequency, linewidth and temperature are its own. Where there is one spectrum, the loss is that of the window, which needs target and interferers alone.
+    Frequency, linewidth and temperature are its own. Where there is one spectrum, the loss is that of the window, which
+    needs target and interferers alone.
     """
     spec = study.protocol.design
     one_spectrum = len(spec.shots) == 1 or spec.combine == "difference"
