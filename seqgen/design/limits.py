@@ -5,6 +5,10 @@ ceil(W / TR) of them, wherever their pulses stand. With the energy A of a shot's
 energy E in it, a limit M of the mean is kept for every echo time if
 
     ceil(W / TR) (A + n E) <= W M
+
+That takes shots whose pulses begin alike after the start of the shot, lighter ones leaving some out. Where shots have
+echo times of their own, or several have a waveform of their own, a window can hold the late pulses of one shot and the
+early ones of another, ceil(W / TR) TR later: one shot more is counted then, and no window of length W touches more.
 """
 
 import math
@@ -15,7 +19,7 @@ import numpy as np
 from seqgen.design.problem import DesignSpec
 from seqgen.errors import HardwareLimitError, InputError
 from seqgen.exposure import ExposureLimits, SarLimit
-from seqgen.pulse.parameterise import band_basis, spline_basis
+from seqgen.pulse.parameterise import band_basis, waveform_basis
 from seqgen.scanner import Scanner
 from seqgen.sequence.plugins import Built
 from seqgen.timeline import PulseUse
@@ -23,6 +27,8 @@ from seqgen.units import hz_to_tesla, tesla_to_hz
 
 _ROUNDING = 1e-6
 """Relative rounding forgiven where one time must be a multiple of another."""
+_B1_ROUNDING_HZ = 1e-4
+"""What a scanner's amplitude limit leaves free, Hz: by less than this the rounding of a waveform can raise its peak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +77,8 @@ class _MeanLimit:
     """Its unit."""
     root: bool = False
     """Whether the quantity is the root of the mean."""
+    alike: bool = True
+    """Whether the pulses of all shots begin alike, some left out."""
 
     def quantity(self, mean_hz2: float) -> float:
         """Return the quantity for a mean of |b1|^2, in its own unit."""
@@ -78,7 +86,7 @@ class _MeanLimit:
 
     def n_shots(self, tr_s: float) -> int:
         """Return the largest number of shots that a window can hold."""
-        return max(1, math.ceil(self.window_s / tr_s * (1 - _ROUNDING)))
+        return max(1, math.ceil(self.window_s / tr_s * (1 - _ROUNDING))) + (not self.alike)
 
     def energy_left(self, load: SequenceLoad) -> float:
         """Return the largest energy of an editing pulse, Hz^2 s; zero or less: none is left."""
@@ -87,7 +95,7 @@ class _MeanLimit:
 
     def least_tr_s(self, load: SequenceLoad) -> float | None:
         """Return the shortest TR that leaves energy, in whole ms, s; None: one shot alone has too much."""
-        n_most = math.ceil(self.window_s * self.limit_hz2 / load.energy_hz2_s) - 1
+        n_most = math.ceil(self.window_s * self.limit_hz2 / load.energy_hz2_s) - 1 - (not self.alike)
         return None if n_most < 1 else math.ceil(self.window_s / n_most * 1e3 * (1 - 0.5 * _ROUNDING)) / 1e3
 
 
@@ -138,15 +146,20 @@ def pulse_limits(
     """
     for field, message in raster_problems(spec, scanner):
         raise InputError(f"design: {field} {message}")
+    basis = waveform_basis(
+        spec.parameters, duration_s=spec.duration_s, dwell_s=spec.rf_dwell_s, knot_spacing_s=spec.knot_spacing_s
+    )
     if spec.bandwidth_max_hz is not None:
-        splines = spline_basis(duration_s=spec.duration_s, dwell_s=spec.rf_dwell_s, knot_spacing_s=spec.knot_spacing_s)
-        band_basis(splines, spec.rf_dwell_s, spec.bandwidth_max_hz)
+        band_basis(basis, spec.rf_dwell_s, spec.bandwidth_max_hz)
     at_scale = f" at B1 scale {max(spec.b1_scales):g}" if spec.b1_max_at == "largest_scale" else ""
+    # A sequence refuses a pulse above the scanner's limit, rounding or not; the protocol's forgives it.
     b1_max = min(
-        (spec.nominal_b1_max_hz, f"b1_max{at_scale} of the protocol"), (scanner.b1_max_hz, f"scanner {scanner.name}")
+        (spec.nominal_b1_max_hz, f"b1_max{at_scale} of the protocol"),
+        (scanner.b1_max_hz - _B1_ROUNDING_HZ, f"scanner {scanner.name}"),
     )
     energies = [(spec.energy_max_hz2_s, "energy_max of the protocol")]
-    means = () if exposure is None or load is None else _mean_limits(exposure)
+    alike = not spec.own_echo_times and spec.shots.count("edited") == 1
+    means = () if exposure is None or load is None else _mean_limits(exposure, alike)
     if load is not None:
         _require_energy(means, load)
         energies += [(mean.energy_left(load), mean.name) for mean in means]
@@ -189,6 +202,8 @@ def raster_problems(spec: DesignSpec, scanner: Scanner) -> list[tuple[str, str]]
                 f"Nearest: {dwell_s * 1e6:g} us.",
             )
         )
+    elif spec.parameters == "steps" and not problems:
+        problems += _step_problems(spec)
     if scanner.rf_samples_max is not None and round(spec.duration_s / raster_s) > scanner.rf_samples_max:
         most = math.floor(scanner.rf_samples_max * raster_s / dwell_s * (1 + _ROUNDING))
         problems.append(
@@ -202,14 +217,29 @@ def raster_problems(spec: DesignSpec, scanner: Scanner) -> list[tuple[str, str]]
     return problems
 
 
+def _step_problems(spec: DesignSpec) -> list[tuple[str, str]]:
+    """Return what is wrong with steps that do not fill the samples of a pulse, in the form of `raster_problems`."""
+    n_samples, wanted = round(spec.duration_s / spec.rf_dwell_s), spec.knot_spacing_s / spec.rf_dwell_s
+    if _whole(wanted) and n_samples % round(wanted) == 0:
+        return []
+    # A spec wants four steps or more.
+    fitting = [count for count in range(1, n_samples // 4 + 1) if n_samples % count == 0]
+    near_us = min(fitting, key=lambda count: abs(count - wanted)) * spec.rf_dwell_s * 1e6
+    message = (
+        f"must be a whole number of samples of {spec.rf_dwell_s * 1e6:g} us that divides the {spec.duration_s * 1e3:g} "
+        f"ms of the pulse, where parameters is steps, but is {spec.knot_spacing_s * 1e6:g} us. Nearest: {near_us:g} us."
+    )
+    return [("knot_spacing_s", message)]
+
+
 def _whole(ratio: float) -> bool:
     """Return whether a ratio is a whole number but for rounding."""
     return abs(ratio - round(ratio)) <= _ROUNDING * max(1.0, ratio)
 
 
-def _mean_limits(exposure: ExposureLimits) -> list[_MeanLimit]:
+def _mean_limits(exposure: ExposureLimits, alike: bool) -> list[_MeanLimit]:
     """Return the limits of B1+rms and SAR that are stated, as limits of the mean of |b1|^2."""
-    means = [_sar_limit(limit, exposure) for limit in exposure.stated_sar]
+    means = [_sar_limit(limit, exposure, alike) for limit in exposure.stated_sar]
     if exposure.b1_rms_max_t is not None:
         means.append(
             _MeanLimit(
@@ -220,12 +250,13 @@ def _mean_limits(exposure: ExposureLimits) -> list[_MeanLimit]:
                 per_hz2=hz_to_tesla(1e6),
                 unit="uT",
                 root=True,
+                alike=alike,
             )
         )
     return means
 
 
-def _sar_limit(limit: SarLimit, exposure: ExposureLimits) -> _MeanLimit:
+def _sar_limit(limit: SarLimit, exposure: ExposureLimits, alike: bool) -> _MeanLimit:
     """Return a limit of SAR as a limit of the mean of |b1|^2."""
     per_hz2 = (limit.w_per_kg_per_ut2 or 0.0) * hz_to_tesla(1e6) ** 2
     return _MeanLimit(
@@ -235,6 +266,7 @@ def _sar_limit(limit: SarLimit, exposure: ExposureLimits) -> _MeanLimit:
         needed=f"{exposure.operating_mode.replace('_', ' ')} operating mode; it would take at least {{}} W/kg",
         per_hz2=per_hz2,
         unit="W/kg",
+        alike=alike,
     )
 
 

@@ -13,7 +13,7 @@ from seqgen.seqfile.events import SeqFile
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.writer import write_seq
 from seqgen.timeline import PulseUse
-from seqgen.verify.design_check import DesignLimits, check_design
+from seqgen.verify.design_check import DesignLimits, DesignWaveform, check_design
 from seqgen.verify.limits import Check
 
 
@@ -45,7 +45,10 @@ def design_checks(study: Study, design: Design, seq: SeqFile) -> tuple[Check, ..
     """Return the checks of a design against its protocol, by a file that plays it."""
     protocol, spec = study.protocol, study.protocol.design
     return check_design(
-        [(pulse.b1_hz.numpy(), pulse.dwell_s) for pulse in design.pulses],
+        [
+            DesignWaveform(b1_hz=pulse.b1_hz.numpy(), dwell_s=pulse.dwell_s, carrier_offset_hz=pulse.carrier_offset_hz)
+            for pulse in design.pulses
+        ],
         [(shot.te1_s, shot.te2_s) for shot in design.shots],
         seq,
         protocol.scanner,

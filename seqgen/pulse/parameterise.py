@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -84,13 +85,32 @@ def spline_waveform(
     Raises:
         InputError: If the duration is not a whole number of samples, or no such waveform has so small a bandwidth.
     """
-    splines = spline_basis(duration_s=duration_s, dwell_s=dwell_s, knot_spacing_s=knot_spacing_s)
+    splines = waveform_basis("spline", duration_s=duration_s, dwell_s=dwell_s, knot_spacing_s=knot_spacing_s)
+    return _within(splines, dwell_s, b1_max_hz, energy_max_hz2_s, bandwidth_max_hz)
+
+
+def waveform_basis(
+    parameters: Literal["spline", "steps"], *, duration_s: float, dwell_s: float, knot_spacing_s: float
+) -> Tensor:
+    """Return the basis functions of a parameterisation at the sample centres, shape (n_samples, k).
+
+    Raises:
+        InputError: If the duration is no whole number of samples, or of steps of whole samples.
+    """
+    basis = step_basis if parameters == "steps" else spline_basis
+    return basis(duration_s=duration_s, dwell_s=dwell_s, knot_spacing_s=knot_spacing_s)
+
+
+def _within(
+    basis: Tensor, dwell_s: float, b1_max_hz: float, energy_max_hz2_s: float, bandwidth_max_hz: float | None
+) -> SplineWaveform:
+    """Return the waveforms of basis functions within limits."""
     return SplineWaveform(
-        splines=splines,
+        splines=basis,
         dwell_s=dwell_s,
         b1_max_hz=b1_max_hz,
         energy_max_hz2_s=energy_max_hz2_s,
-        band=None if bandwidth_max_hz is None else band_basis(splines, dwell_s, bandwidth_max_hz),
+        band=None if bandwidth_max_hz is None else band_basis(basis, dwell_s, bandwidth_max_hz),
     )
 
 
@@ -108,6 +128,21 @@ def spline_basis(*, duration_s: float, dwell_s: float, knot_spacing_s: float) ->
     t_s = (torch.arange(n_samples, dtype=torch.float64) + 0.5) * dwell_s
     columns = [BSpline.basis_element(knots[k : k + 5], extrapolate=False)(t_s.numpy()) for k in range(n_intervals - 3)]
     return torch.as_tensor(np.nan_to_num(np.stack(columns, 1)))
+
+
+def step_basis(*, duration_s: float, dwell_s: float, knot_spacing_s: float) -> Tensor:
+    """Return steps of `knot_spacing_s` from one end to the other, at the sample centres, shape (n_samples, k).
+
+    Raises:
+        InputError: If the duration is no whole number of steps, or a step none of samples.
+    """
+    n_samples, per_step = _n_samples(duration_s, dwell_s), round(knot_spacing_s / dwell_s)
+    if per_step < 1 or n_samples % per_step or abs(per_step * dwell_s - knot_spacing_s) > 1e-9:
+        raise InputError(
+            f"The pulse of {duration_s} s must be a whole number of steps of {knot_spacing_s} s, and a step one of "
+            f"samples of {dwell_s} s. Change duration, knot_spacing or rf_dwell."
+        )
+    return torch.eye(n_samples // per_step, dtype=torch.float64).repeat_interleave(per_step, 0)
 
 
 def band_basis(splines: Tensor, dwell_s: float, bandwidth_max_hz: float) -> Tensor:
@@ -131,7 +166,7 @@ def band_basis(splines: Tensor, dwell_s: float, bandwidth_max_hz: float) -> Tens
         least_hz = smallest_bandwidth_hz(splines, dwell_s)
         raise InputError(
             f"bandwidth_max_hz must be at least {least_hz:.1f} Hz, the narrowest band that holds {BAND_SHARE:.0%} of "
-            f"the energy of a pulse of {splines.shape[0] * dwell_s * 1e3:g} ms with these knots, but is "
+            f"the energy of a pulse of {splines.shape[0] * dwell_s * 1e3:g} ms with this knot_spacing, but is "
             f"{bandwidth_max_hz:g} Hz. Raise it, or lengthen the pulse."
         )
     return torch.as_tensor(splines.numpy() @ vectors[:, inside] * math.sqrt(dwell_s))
@@ -186,20 +221,8 @@ def step_waveform(
     Raises:
         InputError: If the duration is no whole number of steps, or a step none of samples.
     """
-    n_samples, per_step = _n_samples(duration_s, dwell_s), round(knot_spacing_s / dwell_s)
-    if per_step < 1 or n_samples % per_step or abs(per_step * dwell_s - knot_spacing_s) > 1e-9:
-        raise InputError(
-            f"The pulse of {duration_s} s must be a whole number of steps of {knot_spacing_s} s, and a step one of "
-            f"samples of {dwell_s} s. Change duration, knot_spacing or rf_dwell."
-        )
-    steps = torch.eye(n_samples // per_step, dtype=torch.float64).repeat_interleave(per_step, 0)
-    return SplineWaveform(
-        splines=steps,
-        dwell_s=dwell_s,
-        b1_max_hz=b1_max_hz,
-        energy_max_hz2_s=energy_max_hz2_s,
-        band=None if bandwidth_max_hz is None else band_basis(steps, dwell_s, bandwidth_max_hz),
-    )
+    steps = waveform_basis("steps", duration_s=duration_s, dwell_s=dwell_s, knot_spacing_s=knot_spacing_s)
+    return _within(steps, dwell_s, b1_max_hz, energy_max_hz2_s, bandwidth_max_hz)
 
 
 def _n_samples(duration_s: float, dwell_s: float) -> int:

@@ -1,6 +1,7 @@
 """A returned design against its limits, from its samples and the `.seq` that plays it: nothing of the optimiser."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,22 @@ BANDWIDTH_SHARE = 0.99
 """Part of the energy that the bandwidth holds."""
 TIME_TOLERANCE_S = 2e-6
 """Rounding of times in a `.seq` file: two samples of the RF raster."""
+WAVEFORM_ROUNDING_HZ = 1e-4
+"""Rounding of a design's samples that is forgiven at limits of amplitude and energy, Hz: the last digit of a design."""
 _ZERO_FILLING = 32
 _ALIASES = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DesignWaveform:
+    """A waveform that a file has to play."""
+
+    b1_hz: ComplexVector
+    """gamma*B1/2pi in the frame of the carrier, Hz, shape (n,)."""
+    dwell_s: float
+    """Duration of a sample, s."""
+    carrier_offset_hz: float
+    """Carrier minus spectrometer frequency, Hz."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +61,7 @@ class DesignLimits:
 
 
 def check_design(
-    waveforms: Sequence[tuple[ComplexVector, float]],
+    waveforms: Sequence[DesignWaveform],
     te_s: Sequence[tuple[float, float]],
     seq: SeqFile,
     scanner: Scanner,
@@ -56,7 +71,7 @@ def check_design(
     """Check a design's waveforms, its echo times as played, and the RF of the sequence that plays it.
 
     Args:
-        waveforms: (waveform in its carrier frame in Hz, shape (n,); duration of a sample in s) of every pulse.
+        waveforms: Every pulse.
         te_s: TE1 and TE2 of every shot that takes part, s.
         seq: The sequence with the pulses, read back from a file.
         scanner: Amplitude, raster and samples.
@@ -69,8 +84,8 @@ def check_design(
     several = len(waveforms) > 1
     own = [
         replace(check, name=check.name.replace("pulse", f"pulse {k + 1}", 1) if several else check.name)
-        for k, (b1_hz, dwell_s) in enumerate(waveforms)
-        for check in _check_waveform(b1_hz, dwell_s, scanner, limits)
+        for k, waveform in enumerate(waveforms)
+        for check in _check_waveform(waveform.b1_hz, waveform.dwell_s, scanner, limits)
     ]
     return (
         *own,
@@ -85,12 +100,23 @@ def _check_waveform(b1_hz: ComplexVector, dwell_s: float, scanner: Scanner, limi
     size = np.abs(b1_hz)
     peak_hz, samples = float(size.max()), b1_hz.size * dwell_s / scanner.rf_raster_s
     ratio = dwell_s / scanner.rf_raster_s
-    at_scale = "" if limits.b1_scale == 1 else f"at relative B1 {limits.b1_scale:g}"
+    at_scale = "" if limits.b1_scale == 1 else f"at relative B1 {limits.b1_scale:g}; "
+    forgiven = f"rounding by up to {WAVEFORM_ROUNDING_HZ:g} Hz forgiven"
+    energy = float((size**2).sum()) * dwell_s
+    # Samples that are e larger raise the energy E over the time T by at most 2 e sqrt(E T).
+    energy_rounding = 2 * WAVEFORM_ROUNDING_HZ * math.sqrt(b1_hz.size * dwell_s / limits.energy_max_hz2_s)
     checks = [
-        at_most("pulse amplitude", peak_hz * limits.b1_scale, limits.b1_max_hz, "Hz", at_scale),
+        at_most(
+            "pulse amplitude",
+            peak_hz * limits.b1_scale,
+            limits.b1_max_hz,
+            "Hz",
+            at_scale + forgiven,
+            WAVEFORM_ROUNDING_HZ * limits.b1_scale / limits.b1_max_hz,
+        ),
         at_most("pulse amplitude, scanner", hz_to_tesla(peak_hz) * 1e6, scanner.b1_max_t * 1e6, "uT"),
         _check_ends(b1_hz, limits),
-        at_most("pulse energy", float((size**2).sum()) * dwell_s, limits.energy_max_hz2_s, "Hz^2 s"),
+        at_most("pulse energy", energy, limits.energy_max_hz2_s, "Hz^2 s", forgiven, energy_rounding),
         Check(
             name="pulse samples on the RF raster",
             status="passed" if ratio > 0.5 and abs(ratio - round(ratio)) < 1e-6 * ratio else "failed",
@@ -150,14 +176,12 @@ def bandwidth_hz(b1_hz: ComplexVector, dwell_s: float, share: float = BANDWIDTH_
     return 2 * (2 * k + float(np.interp(share * energy, within, x))) * step_hz
 
 
-def _check_file_pulses(
-    seq: SeqFile, waveforms: Sequence[tuple[ComplexVector, float]], limits: DesignLimits
-) -> list[Check]:
-    """Check that the file plays every waveform and no other, and within its energy."""
+def _check_file_pulses(seq: SeqFile, waveforms: Sequence[DesignWaveform], limits: DesignLimits) -> list[Check]:
+    """Check that the file plays every waveform at its carrier and no other, and within its energy."""
     played = {block.rf.id: block.rf for block in seq.blocks if block.rf is not None and block.rf.use == limits.use}
     if not played:
         return [Check(name="pulse in the file", status="failed", value=0, note="the file plays none")]
-    off = np.array([[_difference(rf, *waveform) for waveform in waveforms] for rf in played.values()])
+    off = np.array([[_difference(rf, waveform) for waveform in waveforms] for rf in played.values()])
     energy = max(float((np.abs(rf.shape_hz) ** 2).sum()) * rf.dwell_s for rf in played.values())
     return [
         at_most(
@@ -165,18 +189,27 @@ def _check_file_pulses(
             float(max(off.min(0).max(), off.min(1).max())),
             RF_QUANTISATION,
             "of peak",
-            "largest difference of amplitude",
+            "largest difference of a complex sample, about the carrier, up to a constant phase",
         ),
         at_most("pulse energy in the file", energy, limits.energy_max_hz2_s, "Hz^2 s", forgiven=2 * RF_QUANTISATION),
     ]
 
 
-def _difference(rf: RfEvent, b1_hz: ComplexVector, dwell_s: float) -> float:
-    """Return the largest difference of amplitude of a pulse in a file from a waveform, relative to its peak."""
-    at = np.floor((np.arange(rf.shape_hz.size) + 0.5) * rf.dwell_s / dwell_s).astype(int)
-    if at[-1] != b1_hz.size - 1:
+def _difference(rf: RfEvent, waveform: DesignWaveform) -> float:
+    """Return the largest difference of a pulse, as a file plays it about the carrier, from a waveform, of its peak.
+
+    The constant phase between them is that of the least sum of squares.
+    """
+    t_s = (np.arange(rf.shape_hz.size) + 0.5) * rf.dwell_s
+    at = np.floor(t_s / waveform.dwell_s).astype(int)
+    if at[-1] != waveform.b1_hz.size - 1:
         return float("inf")
-    return float(np.abs(np.abs(rf.shape_hz) - np.abs(b1_hz)[at]).max()) / float(np.abs(b1_hz).max())
+    # A `.seq` file keeps six digits of a frequency.
+    carrier_hz = float(f"{waveform.carrier_offset_hz:.6g}")
+    played = rf.played_hz() * np.exp(-2j * math.pi * carrier_hz * t_s)
+    wanted = waveform.b1_hz[at]
+    turned = wanted * np.exp(1j * np.angle(np.vdot(wanted, played)))
+    return float(np.abs(played - turned).max()) / float(np.abs(wanted).max())
 
 
 def _check_times(seq: SeqFile, te_s: Sequence[tuple[float, float]], limits: DesignLimits) -> list[Check]:
@@ -190,14 +223,15 @@ def _check_times(seq: SeqFile, te_s: Sequence[tuple[float, float]], limits: Desi
         excitation, first, second = centres.T
         te1_s = 2 * (first - excitation)
         times_s = np.stack([te1_s, 2 * (second - excitation - te1_s)], 1)
-        # Every shot plays the echo times of the shot of the design that is nearest.
+        # Every shot plays the echo times of the shot of the design that is nearest, and each of these is played.
         wanted_s = np.array(te_s)
         distance = np.abs(times_s[:, None] - wanted_s[None]).max(-1)
-        nearest_s = wanted_s[distance.argmin(1)]
+        played_s = np.concatenate([times_s, times_s[distance.argmin(0)]])
+        meant_s = np.concatenate([wanted_s[distance.argmin(1)], wanted_s])
         for column, name in enumerate(("TE1 as played", "TE2 as played")):
-            worst = int(np.abs(times_s[:, column] - nearest_s[:, column]).argmax())
-            played_s, meant_s = float(times_s[worst, column]), float(nearest_s[worst, column])
-            checks.append(_equal(name, played_s, meant_s, 4 * TIME_TOLERANCE_S))
+            worst = int(np.abs(played_s - meant_s)[:, column].argmax())
+            times = float(played_s[worst, column]), float(meant_s[worst, column])
+            checks.append(_equal(name, *times, 4 * TIME_TOLERANCE_S))
         if limits.tr_s is not None and len(centres) > 1:
             shortest_s = float(np.diff(excitation).min())
             checks.append(

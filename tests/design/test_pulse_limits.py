@@ -8,18 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from press_files import PARAMS, SCANNER, build, context, write
+from press_files import PARAMS, PRESS, SCANNER, build, context, write
 
 from seqgen import library
 from seqgen.design.limits import PulseLimits, SequenceLoad, pulse_limits, raster_problems, sequence_load
 from seqgen.errors import HardwareLimitError, InputError
 from seqgen.exposure import Exposure
+from seqgen.pulse.parameterise import spline_waveform, step_waveform
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.reader import read_seq
-from seqgen.sequence.plugins import find_sequence
+from seqgen.sequence.plugins import DesignedShot, find_sequence
 from seqgen.verify.limits import check_exposure
 
 GAMMA_HZ_PER_UT = 42.577478461
+LOSS = {"loss": {"crlb": 1.0}}
 
 
 def edit(energy_hz2_s, n=1000, dwell_s=2e-5):
@@ -117,6 +119,74 @@ def test_a_file_with_the_energy_that_is_left_keeps_the_limit(tmp_path, design_sp
         assert share == pytest.approx(1, abs=1e-5)
 
 
+def exact_rms_share(played, b1_rms_ut, window_s=10.0):
+    """Largest B1+rms over any window as a part of the limit, by a running sum over all samples on a grid of 10 us."""
+    step_s = 1e-5
+    energy = np.zeros(round(played.total_duration_s / step_s))
+    now_s = 0.0
+    for block in played.blocks:
+        if block.rf is not None:
+            at = now_s + block.rf.delay_s + (np.arange(block.rf.shape_hz.size) + 0.5) * block.rf.dwell_s
+            np.add.at(energy, (at / step_s).astype(int), np.abs(block.rf.shape_hz) ** 2 * block.rf.dwell_s)
+        now_s += block.duration_s
+    spent = np.concatenate([[0.0], np.cumsum(energy)])
+    n = round(window_s / step_s)
+    return math.sqrt((spent[n:] - spent[:-n]).max() / window_s) / GAMMA_HZ_PER_UT / b1_rms_ut
+
+
+def shots_played(tmp_path, shots, averages):
+    made = replace(context(), editing_shots=shots)
+    built = PRESS.build(replace(PARAMS, averages=averages, dummy_scans=0), made)
+    return read_seq(write(tmp_path / "press.seq", built))
+
+
+def test_shots_with_echo_times_of_their_own_keep_the_limit(tmp_path, design_spec):
+    """A window from the late pulses of a shot to the early ones of another, five TR later, holds six of them."""
+    spec = design_spec(energy_max_hz2_s=1e6, shots=("edited", "edited"), own_echo_times=True, **LOSS)
+    pulse = edit(pulse_limits(spec, SCANNER, exposed(0.65), load_of(2.0)).energy_max_hz2_s)
+    times_s = ((0.1, 0.06), (0.041, 0.034))
+    shots = tuple(DesignedShot(pulses={"echo_top": pulse}, te1_s=te1_s, te2_s=te2_s) for te1_s, te2_s in times_s)
+    played = shots_played(tmp_path, shots, 8)
+    assert 0.9 < exact_rms_share(played, 0.65) <= 1
+    found = check_exposure(played, exposed(0.65))
+    assert [row.name for row in found if row.status == "failed"] == []
+    # With one shot less in the window the same energy would be above the limit.
+    five = 10 * (0.65 * GAMMA_HZ_PER_UT) ** 2 / 5 - load_of(2.0).energy_hz2_s
+    over = tuple(replace(shot, pulses={"echo_top": edit(five)}) for shot in shots)
+    assert exact_rms_share(shots_played(tmp_path, over, 8), 0.65) > 1
+
+
+def test_waveforms_that_are_early_and_late_keep_the_limit(tmp_path, design_spec):
+    """Two shots of the same echo times, energy at the end of the first pulse and at the start of the second."""
+    spec = design_spec(energy_max_hz2_s=1e6, shots=("edited", "edited"), **LOSS)
+    energy = pulse_limits(spec, SCANNER, exposed(0.65), load_of(2.0)).energy_max_hz2_s
+    early = torch.zeros(1000, dtype=torch.complex128)
+    early[:400] = math.sqrt(energy / (400 * 2e-5))
+    pulses = [RFPulse(b1_hz=b1, dwell_s=2e-5, name="edit") for b1 in (early.flip(0), early)]
+    shots = tuple(DesignedShot(pulses={"echo_top": pulse}, te1_s=0.041, te2_s=0.034) for pulse in pulses)
+    assert 0.9 < exact_rms_share(shots_played(tmp_path, shots, 8), 0.65) <= 1
+
+
+@pytest.mark.parametrize(
+    "shots", [{"shots": ("edited", "plain"), "own_echo_times": True}, {"shots": ("edited", "edited")}]
+)
+def test_the_nearest_tr_counts_the_shot_more(design_spec, shots):
+    spec = design_spec(**shots, **LOSS)
+    load = SequenceLoad(tr_s=1.0, energy_hz2_s=500.0, n_editing=1)
+    with pytest.raises(HardwareLimitError, match=r"Raise tr_s to at least ([\d.]+) s") as refused:
+        pulse_limits(spec, SCANNER, exposed(0.5), load)
+    tr_s = float(re.search(r"at least ([\d.]+) s", str(refused.value))[1])
+    # 10 s at 0.5 uT hold the energy of nine such shots: eight TR and the one more.
+    assert tr_s == 1.25
+    assert feasible(exposed(0.5), replace(load, tr_s=tr_s), spec)
+    assert not feasible(exposed(0.5), replace(load, tr_s=tr_s - 1e-3), spec)
+    # Shots that are alike, or leave the pulse out, need no more than five.
+    alike = design_spec(shots=("edited", "plain"), **LOSS)
+    assert pulse_limits(alike, SCANNER, exposed(0.5), load_of(2.0)) == pulse_limits(
+        design_spec(), SCANNER, exposed(0.5), load_of(2.0)
+    )
+
+
 def feasible(exposure, load, spec):
     try:
         pulse_limits(spec, SCANNER, exposure, load)
@@ -164,6 +234,13 @@ def test_a_shot_above_the_limit_at_every_tr(design_spec):
         ({"duration_s": 0.02001}, SCANNER, "duration_s", 0.02, 1e-3),
         ({"duration_s": 0.020013}, SCANNER, "duration_s", 0.02002, 1e-3),
         ({"knot_spacing_s": 1e-5}, SCANNER, "knot_spacing_s", 2e-5, 1e-6),
+        # 1000 samples: 25, 40 and 50 divide them, not 35 or 34.
+        ({"parameters": "steps", "knot_spacing_s": 7e-4}, SCANNER, "knot_spacing_s", 8e-4, 1e-6),
+        ({"parameters": "steps", "knot_spacing_s": 6.1e-4}, SCANNER, "knot_spacing_s", 5e-4, 1e-6),
+        ({"parameters": "steps", "knot_spacing_s": 5.1e-4}, SCANNER, "knot_spacing_s", 5e-4, 1e-6),
+        ({"parameters": "steps", "knot_spacing_s": 1e-5}, SCANNER, "knot_spacing_s", 2e-5, 1e-6),
+        ({"parameters": "steps", "knot_spacing_s": 4.9e-3}, SCANNER, "knot_spacing_s", 5e-3, 1e-6),
+        ({"parameters": "steps", "duration_s": 0.02001}, SCANNER, "duration_s", 0.02, 1e-3),
         ({}, replace(SCANNER, rf_samples_max=8192), "duration_s", 0.00818, 1e-3),
         ({"rf_dwell_s": 1e-5}, replace(SCANNER, rf_samples_max=8192), "duration_s", 0.00819, 1e-3),
     ],
@@ -184,11 +261,43 @@ def test_samples_one_more_than_the_nearest_are_refused(design_spec):
     assert [field for field, _ in raster_problems(design_spec(duration_s=0.0082), machine)] == ["duration_s"]
 
 
-def test_bandwidth_is_refused_with_the_nearest(design_spec):
+@pytest.mark.parametrize(("parameters", "made"), [("spline", spline_waveform), ("steps", step_waveform)])
+def test_bandwidth_is_refused_with_the_nearest(design_spec, parameters, made):
+    """The nearest can be had, by the limits and by the waveforms of the search; 0.1 Hz less by neither."""
     with pytest.raises(InputError, match=r"bandwidth_max_hz must be at least ([\d.]+) Hz") as refused:
-        pulse_limits(design_spec(bandwidth_max_hz=50.0), SCANNER)
+        pulse_limits(design_spec(bandwidth_max_hz=50.0, parameters=parameters), SCANNER)
     nearest = float(re.search(r"at least ([\d.]+) Hz", str(refused.value))[1])
-    assert pulse_limits(design_spec(bandwidth_max_hz=nearest), SCANNER).bandwidth_max_hz == nearest
+    given = {"duration_s": 0.02, "dwell_s": 2e-5, "knot_spacing_s": 5e-4, "b1_max_hz": 300.0, "energy_max_hz2_s": 500.0}
+    spec = design_spec(bandwidth_max_hz=nearest, parameters=parameters)
+    assert pulse_limits(spec, SCANNER).bandwidth_max_hz == nearest
+    assert made(**given, bandwidth_max_hz=nearest).band.shape[1] == 1
+    for refuses in (
+        lambda hz: pulse_limits(replace(spec, bandwidth_max_hz=hz), SCANNER),
+        lambda hz: made(**given, bandwidth_max_hz=hz),
+    ):
+        with pytest.raises(InputError, match="bandwidth_max_hz must be at least"):
+            refuses(nearest - 0.1)
+
+
+def test_steps_can_have_a_band_that_splines_cannot(design_spec):
+    """20 ms, steps of 0.5 ms: 114 Hz; splines vanish at the ends and need more."""
+    assert pulse_limits(design_spec(bandwidth_max_hz=114.0, parameters="steps"), SCANNER).bandwidth_max_hz == 114.0
+    with pytest.raises(InputError, match=r"bandwidth_max_hz must be at least 117\.6 Hz"):
+        pulse_limits(design_spec(bandwidth_max_hz=114.0), SCANNER)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rounded_waveform_at_the_scanners_limit_can_be_played(design_spec, seed):
+    """A saturated one, rounded as designs are: to 1e-4 Hz, which can raise its peak by 7e-5 Hz."""
+    weak = replace(SCANNER, b1_max_t=5e-6)
+    limits = pulse_limits(design_spec(energy_max_hz2_s=1e6), weak)
+    shape = spline_waveform(
+        duration_s=0.02, dwell_s=2e-5, knot_spacing_s=5e-4, b1_max_hz=limits.b1_max_hz, energy_max_hz2_s=1e6
+    )
+    random = torch.Generator().manual_seed(seed)
+    b1 = shape.waveform_hz(1e6 * torch.randn(shape.n_parameters, generator=random, dtype=torch.float64))
+    rounded = torch.view_as_complex(torch.round(torch.view_as_real(b1), decimals=4))
+    assert 0.999 * weak.b1_max_hz < float(rounded.abs().max()) <= weak.b1_max_hz
 
 
 def test_the_protocol_of_these_tests_is_feasible():

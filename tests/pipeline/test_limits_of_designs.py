@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from seqgen.cli import main
-from seqgen.design import optimise
+from seqgen.design import press_baseline
+from seqgen.design.press_baseline import LocalOptimum
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.pipeline import design as design_link
+from seqgen.pipeline import design_check
 from seqgen.pipeline.build import build_edited
 from seqgen.pipeline.design import make_design
 from seqgen.pipeline.study import load_scan_study, load_study
@@ -44,11 +46,16 @@ sequence: {name: press, te1_ms: 20, te2_ms: 20, tr_ms: 2000, averages: 2, voxel_
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
-    genuine = optimise.optimise_timing
+    """Few positions, and the best point of a coarse grid for plain PRESS."""
+    genuine = press_baseline.optimise_timing
     monkeypatch.setattr(
-        design_link, "optimise_timing", lambda *args, **options: genuine(*args, grid=2, refine=1, **options)
+        design_link, "optimise_timing", lambda *args, **options: genuine(*args, step_s=0.01, refine=1, **options)
     )
-    monkeypatch.setattr(optimise, "_descend_timing", lambda problem, te_s, limits: (0.0, te_s))
+    monkeypatch.setattr(
+        press_baseline,
+        "_descend",
+        lambda problem, region, te_s, step_s: LocalOptimum(te1_s=te_s[0], te2_s=te_s[1], loss=0.0),
+    )
     monkeypatch.setattr(design_link, "DESIGN_POSITIONS_PER_SLICE", 1)
     monkeypatch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 2)
 
@@ -71,25 +78,27 @@ DESIGN = "  bandwidth_max_hz: 500\n  te_max_ms: 76\n  b1_max_at: largest_scale\n
 
 def test_a_design_within_all_limits(changed, tmp_path):
     """The file's own numbers: peak, energy, band by an FFT, TE; and the file that is built of it passes."""
-    made_study = changed(DESIGN, "exposure: {b1_rms_max_ut: 0.5}\n")
+    made_study = changed(DESIGN, "exposure: {b1_rms_max_ut: 0.49}\n")
     reporter, path = Quiet(), tmp_path / "design.json"
     design = make_design(made_study, path, reporter)
     left = next(line for line in reporter.lines if "leaves the pulse" in line)
     energy_max = float(re.search(r"B1\+rms over 10 s leaves the pulse ([\d.]+) Hz\^2 s", left)[1])
     content = json.loads(path.read_text())
-    b1 = np.array(content["pulse"]["b1_re_hz"]) + 1j * np.array(content["pulse"]["b1_im_hz"])
-    assert (np.abs(b1) ** 2).sum() * 2e-5 <= energy_max * 1.001 < 1000
+    (shot,) = content["shots"]
+    (pulse,) = shot["pulses"]
+    b1 = np.array(pulse["b1_re_hz"]) + 1j * np.array(pulse["b1_im_hz"])
+    assert 0.5 * energy_max < (np.abs(b1) ** 2).sum() * 2e-5 <= energy_max * 1.001 < 1000
     spectrum = np.abs(np.fft.fft(b1, 64 * b1.size)) ** 2
     inside = np.abs(np.fft.fftfreq(spectrum.size, 2e-5)) <= 250
     assert spectrum[inside].sum() / spectrum.sum() >= 0.99
-    assert content["te1_s"] + content["te2_s"] <= 0.076 + 1e-9
+    assert shot["te1_s"] + shot["te2_s"] <= 0.076 + 1e-9
     assert content["press"]["te1_s"] + content["press"]["te2_s"] <= 0.076 + 1e-9
     built = build_edited(made_study, design, path, tmp_path / "out")
     shown = CliRunner().invoke(main, ["check", str(built.paths[0]), "--protocol", str(made_study.path), "--json"])
     assert shown.exit_code == 0, shown.output
     rows = {row["name"]: row for row in json.loads(shown.output)["checks"]}
     assert rows["B1+rms over the worst 10 s"]["status"] == "passed"
-    assert rows["B1+rms over the worst 10 s"]["limit"] == pytest.approx(0.5)
+    assert rows["B1+rms over the worst 10 s"]["limit"] == pytest.approx(0.49)
 
 
 def test_a_designed_excitation_is_the_pulse_that_is_limited(study, tmp_path):
@@ -103,18 +112,21 @@ def test_a_designed_excitation_is_the_pulse_that_is_limited(study, tmp_path):
     reporter = Quiet()
     design = make_design(load_study(path), tmp_path / "design.json", reporter)
     left = next(line for line in reporter.lines if "leaves the pulse" in line)
-    assert design.pulse.energy_hz2_s <= float(re.search(r"([\d.]+) Hz\^2 s", left)[1]) * 1.001
+    # The limit binds: the pulse takes what is left.
+    assert design.pulse.energy_hz2_s == pytest.approx(float(re.search(r"([\d.]+) Hz\^2 s", left)[1]), rel=1e-3)
 
 
 @pytest.mark.parametrize("factor", [2.5, 0.0])
 def test_a_design_that_breaks_a_limit_is_not_written(changed, tmp_path, monkeypatch, factor):
     """A pulse as a defective search might return it: too strong, or with a step at its end."""
-    genuine = optimise.optimise_pulse
+    genuine = design_link.optimise_pulse
 
     def defective(*args, **options):
         found = genuine(*args, **options)
         b1 = found.pulse.b1_hz * factor if factor else found.pulse.b1_hz.roll(500)
-        return replace(found, pulse=replace(found.pulse, b1_hz=b1))
+        (shot,) = found.shots
+        pulses = {place: replace(pulse, b1_hz=b1) for place, pulse in shot.pulses.items()}
+        return replace(found, shots=(replace(shot, pulses=pulses),))
 
     monkeypatch.setattr(design_link, "optimise_pulse", defective)
     path = tmp_path / "design.json"
@@ -122,6 +134,38 @@ def test_a_design_that_breaks_a_limit_is_not_written(changed, tmp_path, monkeypa
     with pytest.raises(VerificationError, match=rf"The design was not written: .*{words} .*this is a bug of seqgen"):
         make_design(changed(), path, Quiet())
     assert not path.exists()
+
+
+def test_a_design_that_its_file_does_not_play_is_refused(changed, tmp_path, monkeypatch):
+    """The conjugate, the modulus, the carrier on the other side of water: as strong as the design, but not it."""
+    made_study = changed()
+    design = make_design(made_study, tmp_path / "design.json", Quiet())
+    genuine = design_check._played
+    for change in (
+        lambda pulse: replace(pulse, b1_hz=pulse.b1_hz.conj().resolve_conj()),
+        lambda pulse: replace(pulse, b1_hz=pulse.b1_hz.abs() + 0j),
+        lambda pulse: replace(pulse, carrier_offset_hz=-pulse.carrier_offset_hz),
+    ):
+
+        def other(study, made, change=change):
+            (shot,) = made.shots
+            pulses = {place: change(pulse) for place, pulse in shot.pulses.items()}
+            return genuine(study, replace(made, shots=(replace(shot, pulses=pulses),)))
+
+        monkeypatch.setattr(design_check, "_played", other)
+        with pytest.raises(VerificationError, match=r"The design was not written: pulse in the file [\d.]+ of peak"):
+            design_check.require_limits(made_study, design)
+
+
+def test_steps_that_do_not_fill_the_pulse_are_refused_with_their_line(study, tmp_path):
+    path = tmp_path / "study.yaml"
+    text = study.path.read_text().replace("knot_spacing_ms: 0.5 ", "parameters: steps\n  knot_spacing_ms: 0.7 ")
+    path.write_text(text)
+    line = next(k for k, words in enumerate(text.splitlines(), 1) if "knot_spacing_ms: 0.7" in words)
+    with pytest.raises(InputError, match=rf"{line}: 'design\.knot_spacing_ms' must be .* Nearest: 800 us"):
+        load_study(path)
+    path.write_text(text.replace("knot_spacing_ms: 0.7 ", "knot_spacing_ms: 0.8 "))
+    assert load_study(path).protocol.design.knot_spacing_s == pytest.approx(8e-4)
 
 
 @pytest.mark.parametrize(

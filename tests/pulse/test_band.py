@@ -8,7 +8,14 @@ import torch
 from scipy.optimize import minimize
 
 from seqgen.errors import InputError
-from seqgen.pulse.parameterise import band_basis, smallest_bandwidth_hz, spline_basis, spline_waveform
+from seqgen.pulse.parameterise import (
+    band_basis,
+    smallest_bandwidth_hz,
+    spline_basis,
+    spline_waveform,
+    step_waveform,
+    waveform_basis,
+)
 from seqgen.verify.design_check import bandwidth_hz
 
 GIVEN = {"duration_s": 0.02, "dwell_s": 2e-5, "knot_spacing_s": 5e-4}
@@ -69,6 +76,22 @@ def test_the_narrowest_is_feasible_and_the_next_below_is_not(duration_s, knot_sp
         lambda c: bandwidth_hz((half @ c).astype(complex), 1e-4), start, method="Powell", options={"maxfev": 800}
     )
     assert least_hz - 0.11 < found.fun < 1.02 * least_hz
+
+
+@pytest.mark.parametrize(("parameters", "made"), [("spline", spline_waveform), ("steps", step_waveform)])
+def test_one_basis_for_limits_and_waveforms(parameters, made):
+    basis = waveform_basis(parameters, **GIVEN)
+    shape = made(**GIVEN, b1_max_hz=300.0, energy_max_hz2_s=500.0, bandwidth_max_hz=114.0 + 6 * (parameters != "steps"))
+    assert torch.equal(shape.splines, basis)
+    assert shape.band.shape[1] == 1
+
+
+def test_steps_keep_the_band():
+    """114 Hz, less than splines of the same spacing can have."""
+    shape = step_waveform(**GIVEN, b1_max_hz=300.0, energy_max_hz2_s=500.0, bandwidth_max_hz=114.0)
+    b1 = shape.waveform_hz(torch.linspace(-3, 5, shape.n_parameters, dtype=torch.float64))
+    assert 112 < bandwidth_hz(b1.numpy(), 2e-5) <= 114
+    assert smallest_bandwidth_hz(waveform_basis("spline", **GIVEN), 2e-5) > 114
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 10.0])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from press_files import PARAMS, PRESS, SCANNER, build, context, random_pulse, write
 from scipy.optimize import brentq
 from scipy.special import sici
@@ -12,7 +13,7 @@ from scipy.stats import norm
 from seqgen import library
 from seqgen.seqfile.reader import read_seq
 from seqgen.sequence.plugins import DesignedShot, find_sequence
-from seqgen.verify.design_check import DesignLimits, bandwidth_hz, check_design
+from seqgen.verify.design_check import DesignLimits, DesignWaveform, bandwidth_hz, check_design
 
 PULSE = random_pulse()
 B1_HZ, DWELL_S, TE_S = PULSE.b1_hz.numpy(), PULSE.dwell_s, (0.041, 0.034)
@@ -54,10 +55,15 @@ def seq(tmp_path_factory):
     return read_seq(write(tmp_path_factory.mktemp("seq") / "press.seq", build(PULSE)))
 
 
-def failed(seq, b1_hz=B1_HZ, dwell_s=DWELL_S, te_s=TE_S, scanner=SCANNER, **changes):
+def waveform(b1_hz, dwell_s=DWELL_S, carrier_offset_hz=PULSE.carrier_offset_hz):
+    return DesignWaveform(b1_hz=b1_hz, dwell_s=dwell_s, carrier_offset_hz=carrier_offset_hz)
+
+
+def failed(seq, b1_hz=B1_HZ, dwell_s=DWELL_S, te_s=TE_S, scanner=SCANNER, carrier_offset_hz=-301.0, **changes):
     demands = {"b1_max_hz": 250.0, "energy_max_hz2_s": 1000.0, "duration_s": 0.02, "tr_s": 2.0, "te_max_s": 0.075}
     limits = DesignLimits(**(demands | changes))
-    rows = check_design([(b1_hz, dwell_s)], [te_s], seq, scanner, limits, library.exposure_limits(scanner))
+    wave = waveform(b1_hz, dwell_s, carrier_offset_hz)
+    rows = check_design([wave], [te_s], seq, scanner, limits, library.exposure_limits(scanner))
     return {row.name for row in rows if row.status == "failed"}
 
 
@@ -89,6 +95,19 @@ WIDTH_HZ = bandwidth_hz(B1_HZ, DWELL_S)
         ({"scanner": replace(SCANNER, b1_rms_max_t=0.3e-6)}, {"B1+rms over the worst 10 s"}),
         ({"b1_hz": B1_HZ * 1.0001}, {"pulse in the file"}),
         ({"b1_hz": B1_HZ[::-1]}, {"pulse in the file"}),
+        ({"b1_hz": B1_HZ.conj()}, {"pulse in the file"}),
+        ({"b1_hz": np.abs(B1_HZ) + 0j}, {"pulse in the file"}),
+        ({"b1_hz": B1_HZ * np.exp(0.7j)}, set()),
+        ({"carrier_offset_hz": 301.0}, {"pulse in the file"}),
+        ({"carrier_offset_hz": -301.002}, {"pulse in the file"}),
+        ({"carrier_offset_hz": -301.0004}, set()),
+        # A sample that is rounded may lie 1e-4 Hz above the limit of the amplitude, and what that makes of the energy.
+        ({"b1_max_hz": 200 - 0.9e-4}, set()),
+        ({"b1_max_hz": 200 - 1.1e-4}, {"pulse amplitude"}),
+        ({"b1_max_hz": 240 - 1.1e-4, "b1_scale": 1.2}, set()),
+        ({"b1_max_hz": 240 - 1.3e-4, "b1_scale": 1.2}, {"pulse amplitude"}),
+        ({"energy_max_hz2_s": ENERGY - 1.9e-4 * np.sqrt(ENERGY * 0.02)}, set()),
+        ({"energy_max_hz2_s": ENERGY - 2.1e-4 * np.sqrt(ENERGY * 0.02)}, {"pulse energy"}),
     ],
 )
 def test_one_demand_at_a_time(seq, changes, names):
@@ -102,6 +121,22 @@ def test_a_step_at_an_end(seq):
     for b1_hz in (np.roll(B1_HZ, 300), smooth):
         assert "pulse at its ends" in failed(seq, b1_hz=b1_hz)
     assert "pulse at its ends" not in failed(seq, b1_hz=stepped)
+
+
+def test_a_carrier_in_the_shape_is_one_of_the_event(tmp_path):
+    """The same RF as a shape that turns with the carrier, the event without offset; turned the other way it is not."""
+    t_s = (torch.arange(20000, dtype=torch.float64) + 0.5) * 1e-6
+    held = PULSE.b1_hz.repeat_interleave(20)
+    for sign, names in ((1, set()), (-1, {"pulse in the file"})):
+        turned = held * torch.exp(-sign * 2j * torch.pi * 301.0 * t_s)
+        built = build(replace(PULSE, b1_hz=turned, dwell_s=1e-6, carrier_offset_hz=0.0))
+        assert failed(read_seq(write(tmp_path / "press.seq", built))) == names
+
+
+@pytest.mark.parametrize("change", [torch.conj_physical, torch.abs])
+def test_a_file_with_the_conjugate_or_the_modulus(tmp_path, change):
+    built = build(replace(PULSE, b1_hz=change(PULSE.b1_hz) + 0j))
+    assert failed(read_seq(write(tmp_path / "press.seq", built))) == {"pulse in the file"}
 
 
 def test_a_file_without_the_pulse(tmp_path):
@@ -130,16 +165,18 @@ def test_echo_times_of_every_place(tmp_path, name, changes, scanner):
     te_s = (params.te1_s, params.te2_s)
     use = "excitation" if name == "isis_press" else "preparation"
     limits = DesignLimits(b1_max_hz=250.0, energy_max_hz2_s=1000.0, duration_s=0.02, tr_s=1.5, use=use)
+    # OFF shots of MEGA-PRESS play the pulse at another carrier, which no design does.
+    other = {"pulse in the file"} if name == "mega_press" else set()
     for off_s, names in ((0.0, set()), (1e-3, {"TE1 as played"})):
         rows = check_design(
-            [(0.5 * B1_HZ, DWELL_S)],
+            [waveform(0.5 * B1_HZ)],
             [(te_s[0] + off_s, te_s[1])],
             played,
             machine,
             limits,
             library.exposure_limits(machine),
         )
-        assert {row.name for row in rows if row.status == "failed"} == names
+        assert {row.name for row in rows if row.status == "failed"} == names | other
         assert {"TE1 as played", "TE2 as played", "TR as played"} <= {row.name for row in rows}
 
 
@@ -158,7 +195,7 @@ def test_two_shots_with_a_waveform_each(tmp_path):
     exposure = library.exposure_limits(SCANNER)
 
     def missed(waveforms, te_s):
-        rows = check_design([(w, DWELL_S) for w in waveforms], te_s, played, SCANNER, limits, exposure)
+        rows = check_design(list(map(waveform, waveforms)), te_s, played, SCANNER, limits, exposure)
         return {row.name for row in rows if row.status == "failed"}
 
     both = (B1_HZ, other.b1_hz.numpy())
@@ -166,4 +203,7 @@ def test_two_shots_with_a_waveform_each(tmp_path):
     assert missed(both[:1], times_s) == {"pulse in the file"}
     assert missed((*both, 0.9 * B1_HZ), times_s) == {"pulse in the file"}
     assert missed(both, times_s[:1]) == {"TE1 as played", "TE2 as played"}
+    # Echo times that no shot plays.
+    assert missed(both, (*times_s, (0.041, 0.036))) == {"TE2 as played"}
+    assert missed(both, (*times_s, (0.043, 0.034))) == {"TE1 as played"}
     assert missed((B1_HZ, 2 * other.b1_hz.numpy()), times_s) == {"pulse 2 amplitude", "pulse in the file"}
