@@ -188,7 +188,8 @@ def run(protocol: Path, voxel_from: Path | None, output: Path, as_json: bool) ->
     Designs the editing pulse, writes the edited and the TE-optimised plain sequence (Pulseq 1.5.0 and 1.4.1), checks
     the limits of the scanner on the written file, simulates the scan from that file (several coils, noise, drift,
     residual water, a sample that differs from the tables), converts the raw data (MRD) to NIfTI-MRS, processes, fits
-    with the basis of that very file, and writes report.html. A few minutes on two cores.
+    with the basis of that very file, and writes report.html. A few minutes on two cores. For designs of one shot that
+    press plays; others go step by step (docs/conversion.md).
 
     \b
     Example:
@@ -266,10 +267,10 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
     }
     rows = (
         ("edited", made.te1_s, made.te2_s, made.metrics),
-        ("PRESS" if made.press_te1_s > 0 else "hard", made.press_te1_s, made.press_te2_s, made.press_metrics),
+        (made.baseline_name, made.press_te1_s, made.press_te2_s, made.press_metrics),
     )
     table = "\n".join(
-        f"{name:8} TE1 {te1 * 1e3:7.2f} ms  TE2 {te2 * 1e3:7.2f} ms  signal {m.signal:.4f}  "
+        f"{name:18} TE1 {te1 * 1e3:7.2f} ms  TE2 {te2 * 1e3:7.2f} ms  signal {m.signal:.4f}  "
         f"contamination {m.contamination:.4f}  loss {m.loss:.4f}{_overlap(m)}"
         for name, te1, te2, m in rows
     )

@@ -73,6 +73,11 @@ class Design:
         """Second echo time of the first shot, s."""
         return self.shots[0].te2_s
 
+    @property
+    def baseline_name(self) -> str:
+        """What the design is compared with: "TE-optimised PRESS", or "Hard pulse" where a pulse is all there is."""
+        return "TE-optimised PRESS" if self.press_te1_s > 0 else "Hard pulse"
+
 
 def waveforms(shot: DesignedShot) -> list[tuple[tuple[str, ...], RFPulse]]:
     """Return the waveforms of a shot, each with the places at which it is played."""

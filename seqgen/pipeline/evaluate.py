@@ -116,7 +116,7 @@ class Evaluation:
         """
         wrong = [
             f"the loss of {name} is {reached.stored.loss!r} in the file, but {reached.metrics.loss!r} when recomputed"
-            for name, reached in (("the design", self.edited), ("plain PRESS", self.press))
+            for name, reached in (("the design", self.edited), (self.design.baseline_name, self.press))
             if reached.loss_differs
         ]
         wrong += [
@@ -134,7 +134,7 @@ class Evaluation:
     def text(self, *, members: bool = False) -> str:
         """Return the tables for a terminal."""
         lines = [
-            f"{'':32}{'design':^26}{'plain PRESS':^26}",
+            f"{'':32}{'design':^26}{self.design.baseline_name:^26}",
             f"{'':32}{'stored':>13}{'recomputed':>13}{'stored':>13}{'recomputed':>13}",
         ]
         pairs = [(flat(reached.stored), flat(reached.metrics)) for reached in (self.edited, self.press)]
@@ -158,7 +158,7 @@ class Evaluation:
         if members:
             lines += ["", *_member_lines(self.edited.members)]
         if self.conditions is not None:
-            lines += ["", *_map_lines(self.conditions)]
+            lines += ["", *_map_lines(self.conditions, self.design.baseline_name)]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def with_map(
         maps = {
             f"{title}, {name}": values
             for k, name in enumerate(("signal", "contamination"))
-            for title, values in (("Design", conditions.edited[k]), ("Plain PRESS", conditions.press[k]))
+            for title, values in (("Design", conditions.edited[k]), (found.design.baseline_name, conditions.press[k]))
         }
         save_figure(conditions_figure(b0, b1, maps, ensemble=(spec.b0_offsets_hz, spec.b1_scales)), plot)
     return replace(found, conditions=conditions)
@@ -286,11 +286,11 @@ def map_conditions(
 
 
 def nominal_spectra(study: Study, design: Design, range_ppm: tuple[float, float]) -> list[SpectraPanel]:
-    """Return spectra of target and interferers at equal concentrations on resonance at nominal B1, design and PRESS.
+    """Return spectra of target and interferers at equal concentrations on resonance at nominal B1, design and baseline.
 
     One panel for a design of one shot or a difference, one for every shot of those that are fitted together; the last
-    is plain PRESS. The design has the receiver phase of its file. 1 is the highest point of the target's spectrum
-    within the range after a perfect pulse-acquire.
+    is its baseline (`Design.baseline_name`). The design has the receiver phase of its file. 1 is the highest point of
+    the target's spectrum within the range after a perfect pulse-acquire.
 
     Args:
         study: The protocol.
@@ -304,7 +304,7 @@ def nominal_spectra(study: Study, design: Design, range_ppm: tuple[float, float]
         problem, played = played_problem(nominal, (plain,))
         plain = replace(plain, receiver_phase_rad=problem.receiver_phase_rad(played)[0])
     panels = []
-    for shots, name in ((design.shots, "Designed"), ((plain,), "Best plain PRESS")):
+    for shots, name in ((design.shots, "Designed"), ((plain,), design.baseline_name)):
         problem, lines = _lines(nominal, shots)
         axis = response_axis(problem.model, range_ppm, 0.25, [spec.linewidth_hz], (spec.target, *spec.interferers))
         full = axis.spectrum(spec.target, pulse_acquire(problem.model, spec.target).amplitude[None])
@@ -315,7 +315,7 @@ def nominal_spectra(study: Study, design: Design, range_ppm: tuple[float, float]
             receiver = cmath.exp(-1j * shot.receiver_phase_rad) / float(full.abs().max())
             panels.append(
                 SpectraPanel(
-                    title=f"{kind}, TE {shot.te1_s * 1e3:.1f} + {shot.te2_s * 1e3:.1f} ms",
+                    title=f"{kind}, TE {shot.te1_s * 1e3:.1f} + {shot.te2_s * 1e3:.1f} ms" if shot.te1_s > 0 else kind,
                     ppm=protocol.water_shift_ppm + axis.offset_hz.numpy() / protocol.spectrometer_frequency_hz * 1e6,
                     curves={
                         metabolite: (axis.spectrum(metabolite, each[metabolite])[0] * receiver).real.numpy()
@@ -421,10 +421,10 @@ def _member_lines(members: Members) -> list[str]:
     ]
 
 
-def _map_lines(found: ConditionMap) -> list[str]:
+def _map_lines(found: ConditionMap, baseline: str) -> list[str]:
     """Return the tables of a map: rows of B1, columns of offset."""
     lines = []
-    for title, pair in (("Design", found.edited), ("Plain PRESS", found.press)):
+    for title, pair in (("Design", found.edited), (baseline, found.press)):
         for name, values in zip(("signal", "contamination"), pair, strict=True):
             lines.append(f"{title}, {name}:")
             lines.append(f"{'B1, Hz':>8}" + "".join(f"{b0:9g}" for b0 in found.b0_offsets_hz))

@@ -42,15 +42,18 @@ from seqgen.verify.design_check import bandwidth_hz
 from seqgen.verify.limits import NO_LICENCE, Check
 from seqgen.verify.predict import Prediction, WindowResult, predict, pulse_acquire_spectrum, window_result
 
+AROUND_WINDOW_PPM = 0.35
+"""What predicted spectra show on either side of the window, ppm."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Compared:
-    """The edited sequence beside TE-optimised PRESS, both simulated from their files."""
+    """The edited sequence beside its baseline (`Design.baseline_name`), both simulated from their files."""
 
     edited: Prediction
     """Spectra after the edited sequence."""
     press: Prediction
-    """Spectra after plain PRESS."""
+    """Spectra after the baseline."""
     results: Mapping[str, WindowResult]
     """Window figures of "edited" and "press"."""
 
@@ -59,8 +62,9 @@ def make_report(study: Study, folder: RunFolder, reporter: Reporter) -> Path:
     """Write report.html from the files of a run folder.
 
     Raises:
-        InputError: If a file is missing or was not made from the others.
+        InputError: If the design has several shots, or a file is missing or was not made from the others.
     """
+    require_one_shot(study)
     bar = reporter.progress("Report")
     require_chain(study, folder)
     bar(1, 4)
@@ -81,7 +85,7 @@ def make_report(study: Study, folder: RunFolder, reporter: Reporter) -> Path:
         _spectrum(study, folder, result),
         _numbers(result, concentrations, truth),
         _provenance(folder),
-        _reporting(study, seq, result),
+        _reporting(study, seq, result, scaled=bool(concentrations)),
     )
     bar(3, 4)
     write_report(
@@ -90,12 +94,28 @@ def make_report(study: Study, folder: RunFolder, reporter: Reporter) -> Path:
             title=f"seqgen: {study.protocol.name}",
             subtitle=study.protocol.description,
             verdicts=verdicts(study, concentrations, truth),
-            verdict_text=_verdict_text(study, compared, result),
+            verdict_text=_verdict_text(study, design, compared, result),
             sections=sections,
         ),
     )
     bar(4, 4)
     return folder.report
+
+
+def require_one_shot(study: Study) -> None:
+    """Refuse a design of several shots: each is an editing condition with a spectrum and a basis set of its own.
+
+    Raises:
+        InputError: Naming the shots, and the commands that take one condition after the other.
+    """
+    spec = study.protocol.design
+    if len(spec.shots) > 1:
+        raise InputError(
+            f"{study.path} designs {len(spec.shots)} shots ({', '.join(spec.shots)}; combine: {spec.combine}), but "
+            "`seqgen run` and `seqgen report` take one. Go step by step: `seqgen design`, `seqgen build`, `seqgen "
+            "simulate`, `seqgen convert`, then `seqgen process`, `seqgen basis` and `seqgen fit` for each condition, "
+            "with `--condition 0`, `--condition 1` for process and basis (docs/conversion.md)."
+        )
 
 
 def require_chain(study: Study, folder: RunFolder) -> None:
@@ -140,6 +160,7 @@ def compare_files(study: Study, folder: RunFolder) -> Compared:
             spectrometer_frequency_hz=f0_hz,
             reference_ppm=reference_ppm,
             linewidth_hz=spec.linewidth_hz,
+            range_ppm=_around(spec.window_ppm),
         )
 
     found = {"edited": predicted(folder.edited), "press": predicted(folder.plain)}
@@ -155,6 +176,11 @@ def compare_files(study: Study, folder: RunFolder) -> Compared:
         for name, prediction in found.items()
     }
     return Compared(edited=found["edited"], press=found["press"], results=results)
+
+
+def _around(window_ppm: tuple[float, float]) -> tuple[float, float]:
+    """Return the range of the predicted spectra, ppm."""
+    return window_ppm[0] - AROUND_WINDOW_PPM, window_ppm[1] + AROUND_WINDOW_PPM
 
 
 def verdicts(
@@ -175,16 +201,19 @@ def verdicts(
     )
 
 
-def _verdict_text(study: Study, compared: Compared, result: FitResult) -> str:
+def _verdict_text(study: Study, design: Design, compared: Compared, result: FitResult) -> str:
     spec = study.protocol.design
     edited, press = compared.results["edited"], compared.results["press"]
     others = " and ".join(spec.interferers)
+    of_edited = f" with {edited.contamination:.0%} of it from {others} at equal concentration" if others else ""
+    of_press = f" with {press.contamination:.0%}" if others else ""
+    sequence, baseline = "the edited sequence", "PRESS with the echo times best for the same loss"
+    if not _has_echoes(design):
+        sequence, baseline = "the designed pulse", "the hard pulse"
     return (
-        f"In the window {spec.window_ppm[0]:g} to {spec.window_ppm[1]:g} ppm the edited sequence keeps "
-        f"{edited.signal:.2f} of the pulse-acquire signal of {spec.target} with {edited.contamination:.0%} of it from "
-        f"{others} at equal concentration; PRESS with the echo times best for the same loss keeps {press.signal:.2f} "
-        f"with {press.contamination:.0%}. Both are simulated from the .seq files at nominal B1, on "
-        f"resonance. {_signal_bound(study)} "
+        f"In the window {spec.window_ppm[0]:g} to {spec.window_ppm[1]:g} ppm {sequence} keeps {edited.signal:.2f} of "
+        f"the pulse-acquire signal of {spec.target}{of_edited}; {baseline} keeps {press.signal:.2f}{of_press}. Both "
+        f"are simulated from the .seq files at nominal B1, on resonance. {_signal_bound(study)} "
         f"The fit of the simulated scan ended with status: {result.status}."
     )
 
@@ -202,8 +231,22 @@ def _signal_bound(study: Study) -> str:
     )
 
 
+def _has_echoes(design: Design) -> bool:
+    """Return whether a design has echo times: a pulse alone has none."""
+    return design.te1_s > 0
+
+
+def _edited_name(design: Design) -> str:
+    """Return what tables and panels call the design."""
+    return "Edited" if _has_echoes(design) else "Designed pulse"
+
+
 def _what(study: Study, design: Design, seq: SeqFile) -> Section:
     protocol = study.protocol
+    echo_times = [
+        f"TE1 {te1_s * 1e3:.2f} ms, TE2 {te2_s * 1e3:.2f} ms"
+        for te1_s, te2_s in dict.fromkeys((shot.te1_s, shot.te2_s) for shot in design.shots)
+    ]
     rows = (
         ("Protocol", study.path.name),
         ("Scanner profile", protocol.scanner.name),
@@ -212,8 +255,8 @@ def _what(study: Study, design: Design, seq: SeqFile) -> Section:
             f"{protocol.spectrometer_frequency_hz / 1e6:.4f} MHz ({b0_t(protocol.spectrometer_frequency_hz):.4f} T)",
         ),
         ("Temperature, water", f"{protocol.temperature_c:g} °C, {protocol.water_shift_ppm:g} ppm"),
-        ("Target, interferers", f"{protocol.design.target}; {', '.join(protocol.design.interferers)}"),
-        ("Echo times", f"TE1 {design.te1_s * 1e3:.2f} ms, TE2 {design.te2_s * 1e3:.2f} ms"),
+        ("Target; interferers", f"{protocol.design.target}; {', '.join(protocol.design.interferers) or 'none'}"),
+        ("Echo times", "; ".join(echo_times) if _has_echoes(design) else "none: a pulse alone"),
         ("Sequence duration", f"{seq.total_duration_s:.1f} s"),
         ("Seed", str(protocol.seed)),
     )
@@ -278,7 +321,7 @@ def _pulse(study: Study, design: Design, checks: tuple[Check, ...]) -> Section:
                     history,
                     loss_label="Loss (ensemble mean)",
                     best="final",
-                    references={"TE-optimised PRESS": design.press_metrics.loss},
+                    references={design.baseline_name: design.press_metrics.loss},
                 ),
                 caption="Loss during the optimisation: the starts, and the best of them carried on.",
                 alt="Loss against iteration for every start.",
@@ -313,19 +356,17 @@ def _terms(design: Design) -> tuple[Figure | Table, ...]:
             ("Largest that a unitary reaches from Fz", f"{edited.overlap_maximum:.4f}", ""),
             ("Overlap over that", f"{edited.overlap / edited.overlap_maximum:.4f}", ""),
         ]
-    return (*figures, Table(header=("Term", "Edited", "TE-optimised PRESS"), rows=tuple(rows)))
+    return (*figures, Table(header=("Term", _edited_name(design), design.baseline_name), rows=tuple(rows)))
 
 
 def _sequence(seq: SeqFile, design: Design, checks: tuple[Check, ...]) -> Section:
     timeline = phase_cycle(shots(seq))[0]
+    echo_times = {"TE1": design.te1_s, "TE2": design.te2_s, "TE": design.te1_s + design.te2_s}
     return Section(
         title="The sequence",
         items=(
             Figure(
-                drawing=sequence_diagram(
-                    timeline,
-                    echo_times={"TE1": design.te1_s, "TE2": design.te2_s, "TE": design.te1_s + design.te2_s},
-                ),
+                drawing=sequence_diagram(timeline, echo_times=echo_times if _has_echoes(design) else {}),
                 caption=f"One repetition as {seq.name} plays it.",
                 alt="RF, gradients and receiver of one repetition against time.",
             ),
@@ -348,40 +389,49 @@ def report_check(check: Check) -> ReportCheck:
 
 
 def _prediction(study: Study, design: Design, compared: Compared) -> Section:
-    spec = study.protocol.design
+    spec, echoes, alone = study.protocol.design, _has_echoes(design), not study.protocol.design.interferers
+    edited_name, baseline = _edited_name(design), design.baseline_name
     panels = [
         SpectraPanel(
-            title=title,
+            title=f"{name}, TE {te1_s * 1e3:.1f}/{te2_s * 1e3:.1f} ms" if echoes else name,
             ppm=prediction.ppm,
-            curves={name: values.real for name, values in prediction.spectra.items()},
+            curves={metabolite: values.real for metabolite, values in prediction.spectra.items()},
         )
-        for title, prediction in (
-            (f"Edited, TE {design.te1_s * 1e3:.1f}/{design.te2_s * 1e3:.1f} ms", compared.edited),
-            (f"PRESS, TE {design.press_te1_s * 1e3:.1f}/{design.press_te2_s * 1e3:.1f} ms", compared.press),
+        for name, te1_s, te2_s, prediction in (
+            (edited_name, design.te1_s, design.te2_s, compared.edited),
+            ("PRESS" if echoes else baseline, design.press_te1_s, design.press_te2_s, compared.press),
         )
     ]
-    press, edited = design.press_metrics, design.metrics
-    rows = (
-        ("TE-optimised PRESS", f"{press.signal:.4f}", f"{press.contamination:.4f}", f"{press.loss:.4f}"),
-        ("Edited", f"{edited.signal:.4f}", f"{edited.contamination:.4f}", f"{edited.loss:.4f}"),
+    rows = tuple(
+        (
+            name,
+            f"{reached.signal:.4f}",
+            *(() if alone else (f"{reached.contamination:.4f}",)),
+            f"{reached.loss:.4f}",
+        )
+        for name, reached in ((baseline, design.press_metrics), (edited_name, design.metrics))
     )
     return Section(
         title="Predicted spectra",
-        text="Simulated from the two .seq files, equal concentrations, "
+        text=f"Simulated from the two .seq files, {'' if alone else 'equal concentrations, '}"
         f"linewidth {spec.linewidth_hz:g} Hz, T2 counted.",
         items=(
             Figure(
                 drawing=spectra_figure(
-                    panels, range_ppm=(1.9, 2.7), window_ppm=spec.window_ppm, signal_label="Signal (arb. units)"
+                    panels,
+                    range_ppm=_around(spec.window_ppm),
+                    window_ppm=spec.window_ppm,
+                    signal_label="Signal (arb. units)",
                 ),
                 caption="Real part of the predicted spectra; the target's window is shaded.",
-                alt="Spectra of target and interferers after the edited sequence and after TE-optimised PRESS.",
+                alt=f"Spectra of {'the target' if alone else 'target and interferers'}, left to right: {edited_name}, "
+                f"{baseline}.",
             ),
             Table(
-                header=("Sequence", "Signal", "Contamination", "Loss"),
+                header=("Sequence", "Signal", *(() if alone else ("Contamination",)), "Loss"),
                 rows=rows,
-                caption="Means over the ensemble of B0 and B1: target signal against pulse-acquire; interferers "
-                "against target.",
+                caption="Means over the ensemble of B0 and B1: target signal against pulse-acquire"
+                f"{'' if alone else '; interferers against target'}.",
             ),
         ),
     )
@@ -467,6 +517,8 @@ def _numbers(
         "CRLBs are those of the fit alone. Deviations of many CRLBs are what wrong shifts, couplings and T2 cost: "
         "noise is not the limit then."
     )
+    if not concentrations:
+        text = "No water reference was taken, so the fitted amplitudes are not scaled to mM."
     return Section(title="Numbers", text=text, items=(Table(header=header, rows=tuple(rows)),))
 
 
@@ -489,24 +541,31 @@ def _provenance(folder: RunFolder) -> Section:
     return Section(title="Provenance", items=(table,))
 
 
-def _reporting(study: Study, seq: SeqFile, result: FitResult) -> Section:
+def _reporting(study: Study, seq: SeqFile, result: FitResult, *, scaled: bool) -> Section:
     protocol = study.protocol
     numbers = seq.definition_numbers
-    size = ", ".join(f"{1e3 * edge:g}" for edge in numbers("VoxelSize") or ())
-    position = ", ".join(f"{1e3 * edge:g}" for edge in numbers("VoxelPosition") or ())
-    tr, te = numbers("TR") or (float("nan"),), numbers("TE") or (float("nan"),)
+    size, position = (
+        ", ".join(f"{1e3 * edge:g}" for edge in numbers(name) or ()) for name in ("VoxelSize", "VoxelPosition")
+    )
+    times = ", ".join(
+        f"{name} {time[0] * 1e3:.{digits}f} ms"
+        for name, digits in (("TR", 0), ("TE", 2))
+        if (time := numbers(name)) is not None
+    )
     low_ppm, high_ppm = protocol.fit.range_ppm
     known = {
         "field_strength": f"{b0_t(protocol.spectrometer_frequency_hz):.3f} T (simulated)",
         "vendor": f"{protocol.scanner.vendor} (profile; the scan is simulated)",
         "rf_coil": f"1H, {protocol.acquisition.n_coils} receive channels (simulated)",
         "sequence": f"{seq.name} ({seq.definitions['Name']})",
-        "voi_position": f"{position} mm (gradient coordinates)",
-        "voi_size": f"{size} mm",
-        "repetition_and_echo_time": f"TR {tr[0] * 1e3:.0f} ms, TE {te[0] * 1e3:.2f} ms",
+        "voi_position": f"{position} mm (gradient coordinates)" if position else "none: the whole sample",
+        "voi_size": f"{size} mm" if size else "none: the whole sample",
+        "repetition_and_echo_time": times or "not stated",
         "software": f"seqgen {seq.definitions['seqgen_version']}",
-        "output_measure": "mM, by the unsuppressed water signal",
-        "quantification": "water concentration, T1 and T2 as the protocol states them",
+        "output_measure": "mM, by the unsuppressed water signal" if scaled else "amplitudes, not scaled",
+        "quantification": "water concentration, T1 and T2 as the protocol states them"
+        if scaled
+        else "none: no water reference",
         "fit_model": f"linear combination in {low_ppm:g} to {high_ppm:g} ppm, spline baseline",
         "snr_and_linewidth": f"SNR {result.snr:.0f} ({result.snr_definition}); {result.linewidth_hz:.2f} Hz",
         "fit_quality": f"CRLBs in the table; fit quality number {result.fit_quality_number:.2f}",

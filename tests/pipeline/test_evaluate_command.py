@@ -84,7 +84,7 @@ def test_tables_for_the_terminal(study, finished):
         (lambda content: content["metrics"].update(loss=content["metrics"]["loss"] - 1e-5), "loss of the design is"),
         (
             lambda content: content["press"]["metrics"].update(loss=content["press"]["metrics"]["loss"] + 1e-5),
-            "loss of plain PRESS is",
+            "loss of TE-optimised PRESS is",
         ),
     ],
 )

@@ -202,7 +202,8 @@ def test_a_limit_broken_in_the_file_leaves_nothing(finished, study, tmp_path):
     """An editing pulse above the protocol's energy is refused by the check of the read-back file."""
     design = load_design(finished[0] / "design.json")
     factor = 1.05 * np.sqrt(study.protocol.design.energy_max_hz2_s / design.pulse.energy_hz2_s)
-    strong = replace(design, pulse=replace(design.pulse, b1_hz=design.pulse.b1_hz * factor))
+    pulse, shot = replace(design.pulse, b1_hz=design.pulse.b1_hz * factor), design.shots[0]
+    strong = replace(design, shots=(replace(shot, pulses=dict.fromkeys(shot.pulses, pulse)),))
     path = tmp_path / "design.json"
     save_design(strong, path)
     with pytest.raises(HardwareLimitError, match=r"was not written: .*editing pulse energy"):
@@ -213,7 +214,8 @@ def test_a_limit_broken_in_the_file_leaves_nothing(finished, study, tmp_path):
 def test_a_file_that_plays_something_else_is_noticed(finished, study):
     design = load_design(finished[0] / "design.json")
     scanner = study.protocol.scanner
-    given = {"te1_s": design.te1_s, "te2_s": design.te2_s, "receiver_phase_rad": design.receiver_phase_rad}
+    receiver_phase_rad = design.shots[0].receiver_phase_rad
+    given = {"te1_s": design.te1_s, "te2_s": design.te2_s, "receiver_phase_rad": receiver_phase_rad}
 
     def played(pulse=design.pulse, **changes):
         return built_shots(study.build(study.params(**(given | changes)), pulse).blocks, scanner, "built")
@@ -226,7 +228,7 @@ def test_a_file_that_plays_something_else_is_noticed(finished, study):
     with pytest.raises(VerificationError, match=r"RF of interval \d+ differs"):
         compare_shots(played(conjugate), found, "x")
     with pytest.raises(VerificationError, match="readout"):
-        compare_shots(played(receiver_phase_rad=design.receiver_phase_rad + 0.1), found, "x")
+        compare_shots(played(receiver_phase_rad=receiver_phase_rad + 0.1), found, "x")
 
 
 def test_check_and_process_work_on_what_is_on_disk(folder, study, tmp_path):
