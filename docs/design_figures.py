@@ -34,8 +34,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def times(te1_s: float, te2_s: float) -> str:
-    """Return TE1 + TE2 in ms."""
-    return f"{te1_s * 1e3:.2f} + {te2_s * 1e3:.2f}"
+    """Return TE1 + TE2 in ms; a pulse alone has none."""
+    return "-" if te1_s == te2_s == 0 else f"{te1_s * 1e3:.2f} + {te2_s * 1e3:.2f}"
 
 
 def kinds(study: Study) -> str:
@@ -56,7 +56,7 @@ def what_they_are(names: Sequence[str]) -> str:
         rows.append(
             (
                 f"`{name}`",
-                f"{spec.target} / {', '.join(spec.interferers)}",
+                f"{spec.target} / {', '.join(spec.interferers) or '-'}",
                 f"{spec.window_ppm[0]:g}-{spec.window_ppm[1]:g}",
                 " and ".join(f"`{place}`" for place in spec.places),
                 kinds(study),
@@ -128,10 +128,11 @@ def what_they_reach(names: Sequence[str]) -> str:
                 beside([each.loss for each in both]),
                 f"{design.metrics.loss - design.press_metrics.loss:+.3f}",
                 crlb(*both),
+                overlap(design.metrics),
             )
         )
     header = (
-        "design / plain PRESS",
+        "design / plain PRESS or hard pulse",
         "signal",
         "its bound",
         "contamination 1 : 1",
@@ -142,6 +143,7 @@ def what_they_reach(names: Sequence[str]) -> str:
         "loss",
         "difference",
         "CRLB / PRESS's",
+        "overlap of at most",
     )
     return table(header, rows)
 
@@ -150,6 +152,13 @@ def crlb(design: Metrics, press: Metrics) -> str:
     """Return the bounds of the amplitudes against those of plain PRESS, where both are stated."""
     both = [name for name in design.bounds if name in press.bounds]
     return ", ".join(f"{name} {design.bounds[name] / press.bounds[name]:.3f}" for name in both) or "-"
+
+
+def overlap(design: Metrics) -> str:
+    """Return the overlap with the wanted state and its largest value under unitaries, where there is such a state."""
+    if design.overlap is None or design.overlap_maximum is None:
+        return "-"
+    return f"{design.overlap:.4f} of {design.overlap_maximum:.4f}"
 
 
 def pictures(names: Sequence[str]) -> str:

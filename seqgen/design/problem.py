@@ -264,6 +264,12 @@ class DesignSpec:
                 f"The loss {', '.join(single)} looks at one spectrum, but shots has {len(shots)} that are fitted "
                 "together. Set combine to difference, or use the losses crlb and correlation."
             )
+        if self.own_waveforms and len(places) == 1:
+            raise InputError(
+                f"own_waveforms gives every place its own waveform, but place is {self.place}. Leave it out."
+            )
+        if self.own_echo_times and len(shots) == 1:
+            raise InputError("own_echo_times gives every shot its own echo times, but shots has one. Leave it out.")
         if self.optimise_offset and self.bandwidth_max_hz is not None:
             raise InputError(
                 f"bandwidth_max_hz counts from the carrier, and optimise_offset moves a pulse away from it, but "

@@ -22,6 +22,9 @@ from seqgen.pulse.parameterise import SplineWaveform
 
 OFFSET_SCALE_HZ = 20.0
 """Unit of the optimiser's frequency offsets, Hz."""
+_END_V = 0.1
+"""Largest |v| (real or imaginary part) at the first and last sample of a spline waveform: however far its amplitude
+saturates within, it begins and ends near zero."""
 _B1_DECIMALS = 4
 
 
@@ -63,7 +66,7 @@ class Variables:
 
     def bounds(self) -> np.ndarray:
         """Return least and largest value of every variable, shape (2, n)."""
-        each: list[tuple[float, float]] = [(-np.inf, np.inf)] * self._n_theta
+        each: list[tuple[float, float]] = [*self._theta_bounds()] * self.n_waveforms
         if self.spec.optimise_offset:
             most = self.spec.offset_max_hz / OFFSET_SCALE_HZ
             each += [(-np.inf, np.inf), (-most, most)] * self.n_waveforms
@@ -71,6 +74,16 @@ class Variables:
             fixed = limits.variables(self.spec.te1_s, self.spec.te2_s)
             each += limits.bounds if self.spec.optimise_timing else [(value, value) for value in fixed]
         return np.array(each).T
+
+    def _theta_bounds(self) -> list[tuple[float, float]]:
+        """Return the bounds of the coefficients of one waveform: those that reach its ends are limited (`_END_V`)."""
+        ends = self.shape.splines[[0, -1]].abs()
+        if self.spec.parameters == "steps":
+            most = np.full(ends.shape[1], np.inf)
+        else:
+            reach = (ends / ends.sum(1, keepdim=True)).gt(1e-3).any(0)
+            most = np.where(reach.numpy(), float(_END_V / ends.sum(1).max()), np.inf)
+        return [(-limit, limit) for limit in most] * 2
 
     def waveforms_hz(self, x: Tensor) -> list[Tensor]:
         """Return every waveform in Hz, complex, shape (n_samples,), of the vector x; differentiable."""

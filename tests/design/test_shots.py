@@ -233,6 +233,8 @@ def test_phase_and_offset_turn_a_waveform_and_keep_its_amplitude(design_spec):
         ({"place": ("te1", "te1")}, "each once"),
         ({"place": ()}, "place must name"),
         ({"offset_max_hz": 0.0}, "offset_max_hz must be positive"),
+        ({"own_waveforms": True}, "own_waveforms gives every place"),
+        ({"own_echo_times": True}, "own_echo_times gives every shot"),
         ({"optimise_offset": True, "bandwidth_max_hz": 900.0}, "bandwidth_max_hz counts from the carrier"),
     ],
 )
@@ -283,3 +285,20 @@ def test_shots_of_a_design_take_turns_in_the_sequence():
         refocusing = [time for time, interval in timeline.pulses() if interval.use == "refocusing"]
         assert refocusing[0] - times["excitation"] == pytest.approx(te1_s / 2, abs=1e-9)
         assert refocusing[1] - times["excitation"] == pytest.approx(te1_s + te2_s / 2, abs=1e-9)
+
+
+@pytest.mark.parametrize("knots_s", [5e-4, 1e-4, 4e-5])
+def test_a_saturated_waveform_still_begins_and_ends_near_zero(design_spec, knots_s):
+    """Coefficients at their bounds, as large as they may be: the amplitude limit is reached within, not at the ends."""
+    made = variables(design_spec, knot_spacing_s=knots_s)
+    shape = spline_waveform(
+        duration_s=0.02, dwell_s=2e-5, knot_spacing_s=knots_s, b1_max_hz=100.0, energy_max_hz2_s=1e6
+    )
+    made = replace(made, shape=shape)
+    low, high = made.bounds()
+    x = made.start(np.clip(np.full(shape.n_parameters, 1e9), low[:-2], high[:-2]))
+    size = made.waveforms_hz(torch.tensor(x))[0].abs()
+    assert float(size.max()) > 99
+    assert float(max(size[0], size[-1])) < 15
+    inner = low[: shape.n_parameters // 2]
+    assert np.isinf(inner[len(inner) // 2])
