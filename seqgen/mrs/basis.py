@@ -49,6 +49,8 @@ class Basis:
     """True if T2 decay over the echo time is in the FIDs; False if quantification is still to correct for it."""
     linewidth_hz: float = 0.0
     """Lorentzian full width at half maximum that the FIDs already carry, Hz."""
+    condition: int | None = None
+    """Editing condition (label SET) that was simulated; None for a sequence of one condition."""
     provenance: Provenance = field(default_factory=Provenance)
     """What the basis was made from."""
 
@@ -102,6 +104,7 @@ def save_basis(basis: Basis, path: Path) -> None:
         "seq_name": basis.seq_name,
         "relaxation_included": basis.relaxation_included,
         "linewidth_hz": basis.linewidth_hz,
+        "condition": basis.condition,
         "provenance": basis.provenance.to_json(),
     }
     text = json.dumps(metadata, indent=1).encode()
@@ -181,6 +184,8 @@ def _basis_from(metadata: Any, fid: np.ndarray[Any, Any], path: Path) -> Basis:
             "version of seqgen."
         )
     try:
+        # Older files state none.
+        condition = metadata.get("condition")
         return Basis(
             names=tuple(str(name) for name in metadata["names"]),
             fid=fid,
@@ -191,6 +196,7 @@ def _basis_from(metadata: Any, fid: np.ndarray[Any, Any], path: Path) -> Basis:
             seq_name=str(metadata["seq_name"]),
             relaxation_included=bool(metadata["relaxation_included"]),
             linewidth_hz=float(metadata["linewidth_hz"]),
+            condition=None if condition is None else int(condition),
             provenance=Provenance.from_json(metadata["provenance"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

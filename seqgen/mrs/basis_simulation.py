@@ -76,6 +76,7 @@ def simulate_basis(
         reference_ppm=reference_ppm,
         te_s=principal_echo(cycle).te_s,
         seq_name=seq.name,
+        condition=condition if len(conditions) > 1 else None,
         provenance=provenance,
     )
 

@@ -32,6 +32,8 @@ _TWIX_SENSE = (
     "samples as stored are in the sense ppm = reference + f/f0: vendor twix data are (their complex conjugate matches "
     "the scanner's own DICOM on disk); for Pulseq scans the sense is assumed to be the same"
 )
+_SAME = 1e-9
+"""Spread of a time (s) or an angle (degrees) up to which one value stands for all readouts."""
 _STAMP_TOLERANCE = 2e-3
 """Deviation of the TR by time stamps from that of the `.seq` that is worth a warning, relative."""
 
@@ -291,9 +293,10 @@ def _data(context: _Context, kind: Sequence[Shot], order: dict[int, int], *, is_
     dims = tuple(tag for tag, n in zip(tags, samples.shape[1:], strict=True) if n > 1)
     keep = tuple(slice(None) if n > 1 else 0 for n in samples.shape[1:])
     receiver_ppm = hz_to_ppm(readouts.receiver_hz, scan.spectrometer_frequency_hz, 0.0)
-    header = {**context.header, **_acquisition(readouts, dims, [shot.index for shot in conditions[0][::together]])}
+    first = [[shot.index for shot in condition[::together]] for condition in conditions]
+    header = {**context.header, **_acquisition(readouts, dims, first)}
     if "DIM_EDIT" in dims:
-        header |= _edit_header(dims, conditions)
+        header |= _edit_header(dims, conditions, readouts)
     if readouts.receiver_hz:
         header["RxOffset"] = receiver_ppm
     if is_water:
@@ -328,37 +331,64 @@ def _conditions(kind: Sequence[Shot]) -> list[list[Shot]]:
     return conditions if alike and sum(map(len, conditions)) == len(kind) else [list(kind)]
 
 
-def _edit_header(dims: tuple[str, ...], conditions: Sequence[Sequence[Shot]]) -> dict[str, Any]:
-    """Return the header keys of the editing dimension."""
+def _edit_header(dims: tuple[str, ...], conditions: Sequence[Sequence[Shot]], readouts: Readouts) -> dict[str, Any]:
+    """Return the header keys of the editing dimension: label SET, and what differs between the conditions alone."""
     number = 5 + dims.index("DIM_EDIT")
+    series = _series(readouts, [[shot.index for shot in shots] for shots in conditions])
+    own = {key: values[:, 0].tolist() for key, values in series.items() if _differs_by_condition(values)}
     return {
         f"dim_{number}_info": "Editing conditions: Pulseq label SET, in MEGA-PRESS 0 is ON and 1 is OFF",
         f"dim_{number}_header": {
             "PulseqLabelSET": {
                 "Value": [shots[0].labels.get("SET", 0) for shots in conditions],
                 "Description": "Pulseq label SET at the readout",
-            }
+            },
+            **own,
         },
     }
 
 
-def _acquisition(readouts: Readouts, dims: tuple[str, ...], first: Sequence[int]) -> dict[str, Any]:
-    """Return the header keys of times, angles and labels; what differs between readouts goes along DIM_DYN.
+def _series(readouts: Readouts, index: Sequence[Sequence[int]]) -> dict[str, FloatArray]:
+    """Return times and angles of readouts by header key, shape (n_conditions, n_readouts of each).
 
     Args:
         readouts: All readouts.
-        dims: Dimensions of the data.
-        first: Positions in the file of the readouts of the first editing condition, whose values stand for all.
+        index: Positions in the file of the readouts of every editing condition.
     """
-    chosen = [readouts.index.index(index) for index in first]
+    chosen = np.array([[readouts.index.index(number) for number in row] for row in index])
     series: dict[str, FloatArray] = {
         "AcquisitionStartTime": readouts.first_sample_s[chosen].round(10) + 0.0,  # no minus zero
         "ExcitationFlipAngle": readouts.flip_angle_deg[chosen].round(2),
     }
     if readouts.echo_time_s is not None:
         series["EchoTime"] = readouts.echo_time_s[chosen].round(9)
-    header: dict[str, Any] = {key: float(values[0]) for key, values in series.items() if np.ptp(values) < 1e-9}
-    varying: dict[str, Any] = {key: values.tolist() for key, values in series.items() if key not in header}
+    return series
+
+
+def _differs_by_condition(values: FloatArray) -> bool:
+    """Return whether values of shape (n_conditions, n_readouts) differ between conditions, and only between them."""
+    return bool((np.ptp(values, axis=1) < _SAME).all() and np.ptp(values) >= _SAME)
+
+
+def _acquisition(readouts: Readouts, dims: tuple[str, ...], index: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return the header keys of times, angles and labels; what differs between readouts goes along DIM_DYN.
+
+    What differs between editing conditions alone is left to `_edit_header`.
+
+    Args:
+        readouts: All readouts.
+        dims: Dimensions of the data.
+        index: Positions in the file of the readouts of every editing condition. Along DIM_DYN those of the first stand
+            for all.
+    """
+    series = _series(readouts, index)
+    chosen = [readouts.index.index(number) for number in index[0]]
+    header: dict[str, Any] = {key: float(values[0, 0]) for key, values in series.items() if np.ptp(values) < _SAME}
+    varying: dict[str, Any] = {
+        key: values[0].tolist()
+        for key, values in series.items()
+        if key not in header and not _differs_by_condition(values)
+    }
     for label, values in readouts.labels.items():
         own = [values[k] for k in chosen]
         if len(set(own)) > 1:

@@ -8,6 +8,9 @@ import numpy as np
 from seqgen.axes import ComplexArray, FloatArray
 from seqgen.errors import InputError
 
+_CONDITION_KEY = "editing_condition"
+"""Where the user object "seqgen" of a header states the editing condition that was taken."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class MRSData:
@@ -57,6 +60,9 @@ class MRSData:
 def one_condition(data: MRSData, condition: int | None) -> MRSData:
     """Return the data of one editing condition, DIM_EDIT gone; data without conditions as they are.
 
+    What the header states for each condition (EchoTime where they differ) becomes that of the one, and `condition_of`
+    tells which it is.
+
     Args:
         data: Data; their DIM_EDIT, if any, is the last dimension, as `convert` makes it.
         condition: Value of the Pulseq label SET; None where there are no conditions.
@@ -70,12 +76,23 @@ def one_condition(data: MRSData, condition: int | None) -> MRSData:
         raise InputError("The data have no editing conditions as their last dimension (DIM_EDIT). Name no condition.")
     axis = data.axis("DIM_EDIT")
     number = 4 + axis
-    stated = data.header.get(f"dim_{number}_header", {}).get("PulseqLabelSET", {}).get("Value")
+    along = data.header.get(f"dim_{number}_header", {})
+    stated = along.get("PulseqLabelSET", {}).get("Value")
     values = list(range(data.fid.shape[axis])) if stated is None else [int(value) for value in stated]
     if condition not in values:
         raise InputError(
             f"The data hold the editing conditions SET {', '.join(map(str, values))}, but {condition} is asked for. "
             "Choose one of them."
         )
+    place = values.index(condition)
     header = {key: value for key, value in data.header.items() if not key.startswith(f"dim_{number}")}
-    return replace(data, fid=np.take(data.fid, values.index(condition), axis=axis), dims=data.dims[:-1], header=header)
+    header |= {key: value[place] for key, value in along.items() if isinstance(value, list)}
+    header["seqgen"] = {**data.header.get("seqgen", {}), _CONDITION_KEY: condition}
+    return replace(data, fid=np.take(data.fid, place, axis=axis), dims=data.dims[:-1], header=header)
+
+
+def condition_of(data: MRSData) -> int | None:
+    """Return the editing condition (label SET) that `one_condition` took; None for data that state none."""
+    record = data.header.get("seqgen", {})
+    stated = record.get(_CONDITION_KEY) if isinstance(record, dict) else None
+    return stated if isinstance(stated, int) else None

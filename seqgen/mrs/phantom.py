@@ -114,8 +114,9 @@ def simulate_scan(
     """Play every readout of a file to the sample: the steps of a phase cycle alike, each as the mean of all.
 
     Each metabolite's FID comes from the spin simulation of the file with shifts, couplings and T2 drawn around the
-    tabulated ones; then follow T2 decay over the echo time, saturation at TR, Lorentzian linewidth, residual water,
-    eddy-current phase, drifts, complex coil sensitivities, and noise that is correlated between coils.
+    tabulated ones; then follow T2 decay over the echo time of its shot (of each editing condition, and of the water
+    reference), saturation at TR, Lorentzian linewidth, residual water, eddy-current phase, drifts, complex coil
+    sensitivities, and noise that is correlated between coils.
 
     Args:
         seq: The file; its [DEFINITIONS] give TR.
@@ -140,14 +141,14 @@ def simulate_scan(
         for condition in editing_conditions(all_shots)
     }
     readouts = describe_readouts(seq, split_shots(all_shots, None)[0])
-    te_s = principal_echo(next(iter(cycles.values()))).te_s
+    te_s = {condition: principal_echo(cycle).te_s for condition, cycle in cycles.items()}
     n_samples = readouts.n_samples - readouts.n_cut
     time_s = time_axis_s(n_samples, readouts.dwell_s)
     metabolites = {condition: np.zeros(n_samples, dtype=np.complex128) for condition in cycles}
     for done, (name, substance) in enumerate(substances.items(), 1):
         system, relaxation, truth[name] = _drawn(substance, scan, rng)
-        scale = substance.concentration_mm * relaxation_factor(relaxation, te_s, tr[0])
         for condition, cycle in cycles.items():
+            scale = substance.concentration_mm * relaxation_factor(relaxation, te_s[condition], tr[0])
             metabolites[condition] += scale * simulate_fid(
                 cycle,
                 readouts,
@@ -157,11 +158,11 @@ def simulate_scan(
             )
         if progress is not None:
             progress(done, len(substances))
-    for values in metabolites.values():
+    for condition, values in metabolites.items():
         values *= np.exp(-math.pi * scan.linewidth_hz * time_s)
         if background is not None:
-            values += _background(background, scan, spectrometer_frequency_hz, te_s, tr[0], time_s)
-    water = _water(scan, seq, all_shots, spectrometer_frequency_hz, te_s, tr[0], time_s)
+            values += _background(background, scan, spectrometer_frequency_hz, te_s[condition], tr[0], time_s)
+    water = _water(scan, seq, all_shots, spectrometer_frequency_hz, tr[0], time_s)
     transients = _received(all_shots, metabolites, water, scan, readouts.n_cut, readouts.dwell_s, rng)
     return SimulatedScan(
         transients=transients,
@@ -234,7 +235,6 @@ def _water(
     seq: SeqFile,
     all_shots: tuple[Shot, ...],
     spectrometer_frequency_hz: float,
-    te_s: float,
     tr_s: float,
     time_s: NDArray[np.float64],
 ) -> Complex:
@@ -242,14 +242,15 @@ def _water(
     _, reference, _ = split_shots(all_shots, None)
     if not reference:
         return np.zeros(time_s.shape, dtype=np.complex128)
+    cycle = phase_cycle(all_shots, reference=True)
     values = simulate_fid(
-        phase_cycle(all_shots, reference=True),
+        cycle,
         describe_readouts(seq, reference),
         water_system(scan.water_shift_ppm),
         spectrometer_frequency_hz=spectrometer_frequency_hz,
         reference_ppm=scan.water_shift_ppm,
     )
-    amplitude = scan.water_concentration_mm * relaxation_factor(scan.water_relaxation, te_s, tr_s)
+    amplitude = scan.water_concentration_mm * relaxation_factor(scan.water_relaxation, principal_echo(cycle).te_s, tr_s)
     return amplitude * values * np.exp(-math.pi * scan.linewidth_hz * time_s)
 
 

@@ -12,7 +12,7 @@ from seqgen.errors import InputError
 from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.mrs.basis import Basis, load_basis, save_basis
 from seqgen.mrs.basis_simulation import simulate_basis, simulate_fid
-from seqgen.mrs.data import MRSData, one_condition
+from seqgen.mrs.data import MRSData, condition_of, one_condition
 from seqgen.mrs.fit import fit
 from seqgen.mrs.fit_result import FitResult, save_fit
 from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
@@ -23,9 +23,10 @@ from seqgen.mrs.readouts import describe_readouts, split_shots
 from seqgen.pipeline.scan import require_own_seq, water_path
 from seqgen.pipeline.study import Reporter, Study
 from seqgen.provenance import Provenance, Source, source, write_json
-from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.cycle import editing_conditions, phase_cycle
 from seqgen.seqfile.reader import SeqFile
 from seqgen.seqfile.shots import shots
+from seqgen.simulate.pathways import principal_echo
 from seqgen.spin.system import Relaxation
 
 
@@ -124,7 +125,8 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
     """Fit a processed spectrum with the basis of its own `.seq`; scale to mM by its water reference.
 
     Raises:
-        InputError: If data, basis and `.seq` do not belong together.
+        InputError: If data, basis and `.seq` do not belong together, or data and basis are of different editing
+            conditions.
     """
     seq = require_own_seq(study, seq_path)
     basis, data = load_basis(basis_path), read_nifti_mrs(data_path)
@@ -136,6 +138,7 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
                 f"{path} was not made from {seq_path} ({seq.sha256[:12]}...), but from {origin}. "
                 "Give the .seq that ran, and the basis set simulated from it."
             )
+    _require_same_condition(seq, data, data_path, basis, basis_path)
     peaks = _macromolecules(study)
     inputs = {"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)}
     water = _water_beside(data_path, data)
@@ -150,6 +153,20 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
         {"fit_sha256": source(output).sha256, "status": result.status, "concentrations": concentrations},
     )
     return Quantified(fit=result, concentrations=concentrations)
+
+
+def _require_same_condition(seq: SeqFile, data: MRSData, data_path: Path, basis: Basis, basis_path: Path) -> None:
+    """Refuse data and basis of a file with several editing conditions that are not of the same one."""
+    conditions = editing_conditions(shots(seq))
+    taken = condition_of(data)
+    if len(conditions) == 1 or (taken == basis.condition and taken in conditions):
+        return
+    own, simulated = ("no condition" if each is None else f"SET {each}" for each in (taken, basis.condition))
+    raise InputError(
+        f"{data_path} states {own} as its editing condition and {basis_path} {simulated}, but both must be of the same "
+        f"one of the conditions that {seq.name} plays (SET {', '.join(map(str, conditions))}). Make both again with "
+        "the same number: `seqgen process --condition` and `seqgen basis --condition`."
+    )
 
 
 def concentrations_path(fit_path: Path) -> Path:
@@ -204,7 +221,7 @@ def _concentrations(
                 relaxation=Relaxation(t1_s=sample.water_t1_s, t2_s=sample.water_t2_s),
             ),
         ),
-        te_s=basis.te_s,
+        te_s=principal_echo(phase_cycle(shots(seq), reference=True)).te_s,
         tr_s=tr[0],
     )
     names = [name for name in result.names if name in study.relaxation]

@@ -29,6 +29,7 @@ def basis():
         te_s=0.075,
         seq_name="press_edit",
         linewidth_hz=2.0,
+        condition=1,
         provenance=Provenance(made_from={"seq": Source(name="a.seq", sha256="0" * 64)}, seed=3),
     )
 
@@ -48,6 +49,16 @@ def test_numpy_alone_reads_the_file(basis, tmp_path):
         metadata = json.loads(bytes(archive["metadata"]))
         np.testing.assert_array_equal(archive["fid"][:, metadata["names"].index("Glu")], basis.column("Glu"))
     assert metadata["te_s"] == 0.075
+
+
+def test_an_older_file_states_no_condition(basis, tmp_path):
+    save_basis(basis, tmp_path / "b.npz")
+    with np.load(tmp_path / "b.npz") as archive:
+        metadata = json.loads(bytes(archive["metadata"]))
+        del metadata["condition"]
+        older = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
+        np.savez(tmp_path / "older.npz", fid=archive["fid"], metadata=older)
+    assert load_basis(tmp_path / "older.npz").condition is None
 
 
 def test_equal_bases_give_equal_bytes_at_any_time(basis, tmp_path, monkeypatch):

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from press_files import F0_HZ, WATER_PPM, context, write
+from press_files import F0_HZ, PARAMS, PRESS, WATER_PPM, context, write
 from test_phantom import CLEAN, substance
 
 from seqgen.errors import InputError
 from seqgen.mrs.basis_simulation import simulate_basis
 from seqgen.mrs.convert import convert
-from seqgen.mrs.data import one_condition
+from seqgen.mrs.data import condition_of, one_condition
 from seqgen.mrs.mrd import write_mrd
 from seqgen.mrs.nifti import read_nifti_mrs, write_nifti_mrs
 from seqgen.mrs.phantom import simulate_scan
 from seqgen.provenance import Provenance
 from seqgen.seqfile.reader import read_seq
 from seqgen.sequence.contract import sensible_params
-from seqgen.sequence.plugins import find_sequence
+from seqgen.sequence.plugins import DesignedShot, find_sequence
 
 SHORT = {"averages": 8, "dummy_scans": 1, "adc_samples": 256, "voxel_size_m": (0.02, 0.025, 0.03)}
 ON_PPM = 1.9
@@ -85,6 +85,8 @@ def test_one_condition_is_taken_by_its_label(tmp_path):
         assert one.dims == ("DIM_DYN",)
         np.testing.assert_array_equal(one.fid, data.fid[..., condition])
         write_nifti_mrs(one, tmp_path / f"{condition}.nii.gz")
+        assert condition_of(read_nifti_mrs(tmp_path / f"{condition}.nii.gz")) == condition
+    assert condition_of(data) is None
     for wrong in (None, 2):
         with pytest.raises(InputError, match=f"conditions SET 0, 1, but {wrong} is asked for"):
             one_condition(data, wrong)
@@ -101,7 +103,9 @@ def test_a_basis_set_belongs_to_one_condition(tmp_path):
     systems = {"edited": substance(ON_PPM, 1.0).system}
     with pytest.raises(InputError, match="editing conditions SET 0, 1, and a basis set belongs to one"):
         simulate_basis(seq, systems, **where)
-    on, off = (simulate_basis(seq, systems, condition=condition, **where).fid for condition in (0, 1))
+    both = [simulate_basis(seq, systems, condition=condition, **where) for condition in (0, 1)]
+    assert [basis.condition for basis in both] == [0, 1]
+    on, off = (basis.fid for basis in both)
     assert np.abs(on[0]) < 0.1 * np.abs(off[0])
 
 
@@ -150,3 +154,30 @@ def test_the_echo_of_steam_comes_tm_after_the_halves_of_te(tmp_path):
     assert header["EchoTime"] == pytest.approx(0.03, abs=1e-8)
     assert abs(header["AcquisitionStartTime"]) < 1e-6
     assert seq.definition_numbers("TM") == (0.02,)
+
+
+def test_every_condition_decays_over_its_own_echo_time(tmp_path):
+    """Plain shots that differ in TE alone: singlets in the ratio of exp(-TE/T2), water with the TE of the last."""
+    te_s = ((0.041, 0.034), (0.061, 0.074))
+    shots = tuple(DesignedShot(pulses={}, te1_s=te1_s, te2_s=te2_s) for te1_s, te2_s in te_s)
+    changes = {"water_suppression": "none", "averages": 4, "dummy_scans": 0, "water_reference_averages": 2}
+    built = PRESS.build(replace(PARAMS, **changes), replace(context(), editing_shots=shots))
+    path = write(tmp_path / "two.seq", built)
+    seq = read_seq(path)
+    scan = simulate_scan(seq, {"A": substance(2.8, 10.0)}, CLEAN, spectrometer_frequency_hz=F0_HZ, seed=3)
+    raw = tmp_path / "two.h5"
+    written(raw, seq, scan.transients, scan)
+    converted = convert(raw, path, time="2026-01-01T00:00:00")
+    data, water = converted.metabolite, converted.water_reference
+    assert "EchoTime" not in data.header
+    write_nifti_mrs(data, tmp_path / "two.nii.gz")
+    one = [one_condition(read_nifti_mrs(tmp_path / "two.nii.gz"), condition) for condition in (0, 1)]
+    assert [each.header["EchoTime"] for each in one] == pytest.approx([0.075, 0.135], abs=1e-8)
+    first, second = (np.abs(each.fid[0]).mean() for each in one)
+    assert second / first == pytest.approx(np.exp(-0.06 / 0.3), rel=1e-3)
+    assert water is not None
+    assert water.header["EchoTime"] == pytest.approx(0.135, abs=1e-8)
+    # One proton and two, saturated and decayed alike otherwise.
+    saturated = (1 - np.exp(-2.0 / 2.5)) / (1 - np.exp(-2.0 / 1.5))
+    expected = 2 * 50000.0 / 10.0 * saturated * np.exp(-0.135 / 1.5 + 0.135 / 0.3)
+    assert np.abs(water.fid[0]).mean() / second == pytest.approx(expected, rel=0.02)
