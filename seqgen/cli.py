@@ -320,7 +320,8 @@ def sweep(
 
     Every point has a folder with its own protocol, its design and, while it runs, its checkpoint. Only points without
     a result are computed: after Ctrl-C, a killed worker or scheduler, the same command goes on. Table (CSV) and Pareto
-    plots are made from the files on disk. Exit code 1 if a point failed or has no result (docs/sweep.md).
+    plots are made from the files on disk. Exit code 1 if a point failed or, without
+    --report-only, has no result (docs/sweep.md).
 
     \b
     Example:
@@ -348,7 +349,7 @@ def sweep(
     if interrupted:
         console.say(f"Interrupted: {left} points have no result; the same command goes on.")
         sys.exit(EXIT_INTERRUPTED)
-    if not report_only and (left or made.count("failed")):
+    if made.count("failed") or (left and not report_only):
         sys.exit(EXIT_CHECK_FAILED)
 
 
@@ -380,9 +381,9 @@ def evaluate(
     """Recompute from the waveforms of DESIGN what it reaches, beside what the file says; also for its plain PRESS.
 
     Double precision, fine steps, many positions, the selective pulses of PROTOCOL. Contamination at equal
-    concentrations and at those of the sample; peak (Hz) and energy (Hz^2 s) against their limits. Exit code 1 if a
-    stored loss differs by more than 1e-6, or a limit is exceeded. Offsets (Hz), relative B1 or --plot ask for a map of
-    signal and contamination beyond the ensemble too (a minute).
+    concentrations and at those of the sample; every check of the design against its limits (Hz, Hz^2 s, ms) in the
+    file that its sequence makes. Exit code 1 if a stored loss differs by more than 1e-6, or a check fails. Offsets
+    (Hz), relative B1 or --plot ask for a map of signal and contamination beyond the ensemble too (a minute).
 
     \b
     Example:
@@ -413,7 +414,7 @@ def build(protocol: Path, design_path: Path | None, voxel_from: Path | None, out
     """Build the sequence of PROTOCOL as .seq files, in Pulseq 1.5.0 and (name ending in _141) 1.4.1 form.
 
     Every file is read back, compared with what was built, and checked against the scanner's limits before it gets its
-    name: a file above a limit is not written.
+    name: a file above a limit is not written, nor one of a design that breaks a limit of PROTOCOL.
 
     \b
     Example:

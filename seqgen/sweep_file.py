@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -18,7 +18,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from seqgen.config import Protocol, SequenceChoice
-from seqgen.design.problem import START_FILES
+from seqgen.design.evaluate import Metrics
+from seqgen.design.problem import LOSSES, START_FILES
 from seqgen.errors import InputError
 from seqgen.provenance import sha256_bytes, sha256_file
 from seqgen.section import spellings, validate_section
@@ -31,6 +32,17 @@ MAX_POINTS = 20_000
 """Most points of one study; more is a slip."""
 OWN_KEYS = ("schema_version", "name", "description")
 """Keys of a protocol that a study leaves alone."""
+_SCALARS = tuple(f.name for f in fields(Metrics) if f.name not in ("terms", "bounds"))
+NUMBERS = (
+    *_SCALARS,
+    *(f"terms.{name}" for name in LOSSES),
+    *("te1_s", "te2_s", "te_s", "peak_hz", "energy_hz2_s", "energy_per_shot_hz2_s", "seconds"),
+)
+"""Columns of the table that hold numbers, beside what varies and those that begin with one of `OPEN_COLUMNS`."""
+WORDS = ("point", "status", "combine", "search", "error")
+"""Columns that hold words: they may colour."""
+OPEN_COLUMNS = ("bounds.", "press.", "shots[")
+"""Beginnings of columns that the protocols and designs of the points decide."""
 _HEADER = "# A point of a sweep, complete by itself: `seqgen design` on this file makes its design again.\n"
 
 
@@ -167,7 +179,7 @@ def load_sweep(path: Path) -> SweepStudy:
         fixed=fixed,
         axes=tuple(axes),
         names=names,
-        pareto=_pareto(root),
+        pareto=_pareto(root, [key for axis in axes for key in axis.keys]),
     )
 
 
@@ -242,13 +254,24 @@ def _values(node: Node, problems: list[str], *, distinct: bool = True) -> list[A
     return values
 
 
-def _pareto(root: Node) -> tuple[ParetoSpec, ...]:
-    """Return the plots that a study asks for, one section or a list of them."""
+def _pareto(root: Node, varied: Sequence[str]) -> tuple[ParetoSpec, ...]:
+    """Return the plots that a study asks for, one section or a list of them; refuse what can be no column."""
     node = root.children().get("pareto")
     if node is None:
         return ()
     nodes = list(node.children().values()) if isinstance(node.value, CommentedSeq) else [node]
-    return tuple(validate_section(ParetoSpec, item, given={"where": item.at}) for item in nodes)
+    specs = tuple(validate_section(ParetoSpec, item, given={"where": item.at}) for item in nodes)
+    for spec in specs:
+        asked = [(key, getattr(spec, key)) for key in ("x", "y", "z", "colour") if getattr(spec, key)]
+        for key, name in [*asked, *(("maximise", name) for name in spec.maximise)]:
+            known = [*varied, *NUMBERS, *(WORDS if key == "colour" else ())]
+            if name not in known and not name.startswith(OPEN_COLUMNS):
+                near = get_close_matches(name, known, 1)
+                raise InputError(
+                    f"{spec.where}: 'pareto' has {key} {name!r}, but the columns are {', '.join(known)} and those that "
+                    f"begin with {', '.join(OPEN_COLUMNS)}.{f' Nearest: {near[0]}.' if near else ''}"
+                )
+    return specs
 
 
 def _names(root: Node, problems: list[str]) -> dict[str, tuple[str, ...]]:

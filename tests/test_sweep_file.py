@@ -116,6 +116,11 @@ def test_files_travel_with_a_point_and_belong_to_it(tmp_path):
         ("vary:\n  seed: [1]\nvari: 1\n", ":6: unknown key 'vari'"),
         ("vary:\n  seed: [1]\npareto: {x: loss}\n", ":6: missing key 'y'"),
         ("vary:\n  seed: [1]\npareto: [{x: a, y: b, z: c, colour: d}]\n", "Leave one of them out"),
+        ("vary:\n  seed: [1]\npareto: {x: lost, y: signal}\n", ":6: 'pareto' has x 'lost', .* Nearest: loss"),
+        ("vary:\n  seed: [1]\npareto: {x: te_s, y: status}\n", ":6: 'pareto' has y 'status'"),
+        ("vary:\n  seed: [1]\npareto: {x: te_s, y: terms.crib}\n", "has y 'terms.crib', .* Nearest: terms.crlb"),
+        ("vary:\n  seed: [1]\npareto: {x: te_s, y: loss, colour: scanner}\n", "has colour 'scanner'"),
+        ("vary:\n  seed: [1]\npareto: {x: te_s, y: loss, maximise: [seeds]}\n", "has maximise 'seeds', .* seed"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, body, message):
@@ -123,6 +128,20 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, body, message):
     with pytest.raises(InputError, match=message) as caught:
         load_sweep(path)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "x: seed, y: overlap_maximum, z: energy_per_shot_hz2_s",
+        "x: bounds.Glu, y: press.bounds.Glu, colour: status",
+        "x: 'shots[1].te1_s', y: terms.suppression, colour: scanner, maximise: [press.signal]",
+        "x: area_signal, y: area_contamination, z: seconds",
+    ],
+)
+def test_what_can_be_a_column_passes(tmp_path, columns):
+    body = f"vary:\n  seed: [1]\n  scanner: [ge_premier_3t]\npareto: {{{columns}}}\n"
+    assert len(load_sweep(study(tmp_path, body)).pareto) == 1
 
 
 def test_too_many_points_are_refused(tmp_path):

@@ -174,14 +174,19 @@ def _shot(content: dict[str, Any]) -> DesignedShot:
     """Return the shot that `_shot_to_json` wrote."""
     pulses: dict[str, RFPulse] = {}
     for entry in content["pulses"]:
-        b1 = torch.complex(*(torch.tensor(entry[key], dtype=torch.float64) for key in ("b1_re_hz", "b1_im_hz")))
+        real, imaginary = (torch.tensor(entry[key], dtype=torch.float64) for key in ("b1_re_hz", "b1_im_hz"))
+        if real.shape != imaginary.shape:
+            raise ValueError(f"b1_re_hz has {real.numel()} samples, b1_im_hz {imaginary.numel()}")
         pulse = RFPulse(
-            b1_hz=b1,
+            b1_hz=torch.complex(real, imaginary),
             dwell_s=float(entry["dwell_s"]),
             carrier_offset_hz=float(entry["carrier_offset_hz"]),
             name="edit",
         )
-        pulses |= dict.fromkeys(map(str, entry["places"]), pulse)
+        places = tuple(map(str, entry["places"]))
+        if not places or len({*pulses, *places}) < len(pulses) + len(places):
+            raise ValueError(f"a pulse at no place, or two at one of {list(places)}")
+        pulses |= dict.fromkeys(places, pulse)
     return DesignedShot(
         pulses=pulses,
         te1_s=float(content["te1_s"]),

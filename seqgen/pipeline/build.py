@@ -10,16 +10,16 @@ from seqgen import library
 from seqgen.design.artefact import Design
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.exposure import ExposureLimits
+from seqgen.pipeline.design_check import played_design, require_built, require_own_design
 from seqgen.pipeline.study import ScanStudy, Study
 from seqgen.provenance import replacing, sha256_file, versions
-from seqgen.pulse.waveform import RFPulse
 from seqgen.scanner import Scanner
 from seqgen.seqfile.cycle import phase_cycle
 from seqgen.seqfile.played import built_shots
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import Shot, shots
 from seqgen.seqfile.writer import SeqFormat, write_seq
-from seqgen.sequence.plugins import Built, DesignedShot
+from seqgen.sequence.plugins import Built
 from seqgen.simulate.dephasing import crusher_verdict, pathway_signals
 from seqgen.simulate.pathways import alike_but_for_phases
 from seqgen.spin.hamiltonian import molecule_models
@@ -44,20 +44,16 @@ class BuiltFiles:
 
 
 def build_edited(study: Study, design: Design, design_path: Path, folder: Path) -> BuiltFiles:
-    """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form."""
-    _require_own_design(study, design, design_path)
+    """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form.
+
+    Raises:
+        InputError: If the design was not made from the protocol, or its shots are not those of it.
+        VerificationError: If the design breaks a limit of the protocol; then nothing is written.
+    """
+    require_own_design(study, design, design_path)
+    require_built(study, design, design_path)
     built = study.build(*played_design(study, design))
     return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})
-
-
-def played_design(study: Study, design: Design) -> tuple[Any, RFPulse | None, tuple[DesignedShot, ...]]:
-    """Return the parameters, pulse and shots with which a design is built: what `Study.build` takes."""
-    first = design.shots[0]
-    params = study.params_at(first.te1_s, first.te2_s)
-    if len(design.shots) > 1 or len(design.pulses) > 1:
-        # Every shot has the receiver phase of the design, in place of the protocol's.
-        return replace(params, receiver_phase_rad=0.0), None, design.shots
-    return replace(params, receiver_phase_rad=first.receiver_phase_rad), design.pulse, ()
 
 
 def build_plain(study: ScanStudy, te_s: tuple[float, float] | None, folder: Path) -> BuiltFiles:
@@ -70,17 +66,6 @@ def build_plain(study: ScanStudy, te_s: tuple[float, float] | None, folder: Path
     """
     params = study.params() if te_s is None else study.params_at(*te_s)
     return _write_all(study, study.build(params, None), folder, {})
-
-
-def _require_own_design(study: Study, design: Design, path: Path) -> None:
-    """Refuse a design that was made from another protocol."""
-    made_from = design.provenance.made_from.get("protocol")
-    if made_from is None or made_from.sha256 != study.source.sha256:
-        raise InputError(
-            f"{path} was designed from {made_from.name if made_from else 'an unknown protocol'} "
-            f"({made_from.sha256[:12] if made_from else 'no hash'}...), not from {study.path} as it is now "
-            f"({study.source.sha256[:12]}...). Run `seqgen design` again with this protocol."
-        )
 
 
 def _write_all(study: ScanStudy, built: Built, folder: Path, chain: dict[str, str]) -> BuiltFiles:

@@ -1,20 +1,26 @@
 """The limits of a design in the pipeline: derived before the search, verified before its file gets a name."""
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from seqgen.design.artefact import Design
+from seqgen.design.artefact import Design, waveforms
 from seqgen.design.limits import PulseLimits, pulse_limits, sequence_load
-from seqgen.errors import VerificationError
-from seqgen.pipeline.build import played_design
+from seqgen.errors import InputError, VerificationError
 from seqgen.pipeline.study import Study
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.events import SeqFile
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.writer import write_seq
+from seqgen.sequence.plugins import DesignedShot
 from seqgen.timeline import PulseUse
 from seqgen.verify.design_check import DesignLimits, DesignWaveform, check_design
 from seqgen.verify.limits import Check
+
+CHANGED = "The file was changed, or another version of seqgen wrote it. Run `seqgen design` again with this protocol."
+"""What to do about a design file that is not what its search returned."""
 
 
 def derived_limits(study: Study, stand_in: RFPulse, te_s: tuple[float, float]) -> PulseLimits:
@@ -67,6 +73,51 @@ def design_checks(study: Study, design: Design, seq: SeqFile) -> tuple[Check, ..
     )
 
 
+def require_own_design(study: Study, design: Design, path: Path) -> None:
+    """Refuse a design that was made from another protocol, or whose shots are not those of its protocol.
+
+    Raises:
+        InputError: If it is one.
+    """
+    made_from = design.provenance.made_from.get("protocol")
+    if made_from is None or made_from.sha256 != study.source.sha256:
+        raise InputError(
+            f"{path} was designed from {made_from.name if made_from else 'an unknown protocol'} "
+            f"({made_from.sha256[:12] if made_from else 'no hash'}...), not from {study.path} as it is now "
+            f"({study.source.sha256[:12]}...). Run `seqgen design` again with this protocol."
+        )
+    wrong = _other_shots(study, design)
+    if wrong:
+        raise InputError(f"{path} has {wrong}. {CHANGED}")
+
+
+def _other_shots(study: Study, design: Design) -> str:
+    """Return in what the shots of a design are not those of a protocol; empty if they are."""
+    spec = study.protocol.design
+    kinds = tuple("edited" if shot.pulses else "plain" for shot in design.shots)
+    if kinds != spec.shots:
+        return f"the shots {', '.join(kinds)}, but {study.path} wants {', '.join(spec.shots)}"
+    for number, shot in enumerate(design.shots, 1):
+        if shot.pulses and set(shot.pulses) != set(spec.places):
+            places = ", ".join(shot.pulses)
+            return f"pulses at {places} in shot {number}, but {study.path} wants them at {', '.join(spec.places)}"
+        if len(waveforms(shot)) > len(spec.waveforms):
+            return f"{len(waveforms(shot))} waveforms in shot {number}, but {study.path} wants {len(spec.waveforms)}"
+    if design.combine != spec.combine:
+        return f"combine {design.combine!r}, but {study.path} wants {spec.combine!r}"
+    return ""
+
+
+def played_design(study: Study, design: Design) -> tuple[Any, RFPulse | None, tuple[DesignedShot, ...]]:
+    """Return the parameters, pulse and shots with which a design is built: what `Study.build` takes."""
+    first = design.shots[0]
+    params = study.params_at(first.te1_s, first.te2_s)
+    if len(design.shots) > 1 or len(design.pulses) > 1:
+        # Every shot has the receiver phase of the design, in place of the protocol's.
+        return replace(params, receiver_phase_rad=0.0), None, design.shots
+    return replace(params, receiver_phase_rad=first.receiver_phase_rad), design.pulse, ()
+
+
 def _use(study: Study) -> PulseUse:
     """Return the use of the designed pulse in a file."""
     return "excitation" if "excitation" in study.protocol.design.places else "preparation"
@@ -90,22 +141,43 @@ def _played(study: Study, design: Design) -> SeqFile:
         return read_seq(draft)
 
 
+def checks_as_played(study: Study, design: Design) -> tuple[Check, ...]:
+    """Return the checks of a design against its protocol, by the file that the protocol's sequence makes with it."""
+    return design_checks(study, design, _played(study, design))
+
+
 def require_limits(study: Study, design: Design) -> tuple[Check, ...]:
     """Refuse a design that breaks a limit of its protocol, and return the checks of one that does not.
 
     Raises:
         VerificationError: Naming every check that failed: the optimiser keeps the limits by construction.
     """
-    checks = design_checks(study, design, _played(study, design))
-    failed = [check for check in checks if check.status == "failed"]
+    checks = checks_as_played(study, design)
+    failed = failed_text(checks)
     if failed:
         raise VerificationError(
-            "The design was not written: "
-            + "; ".join(
-                f"{check.name} {'' if check.value is None else format(check.value, '.6g')} {check.unit}, "
-                f"limit {'' if check.limit is None else format(check.limit, '.6g')} ({check.note})"
-                for check in failed
-            )
-            + ". The search keeps these limits by construction: this is a bug of seqgen or of the sequence. Report it."
+            f"The design was not written: {failed}. The search keeps these limits by construction: this is a bug of "
+            "seqgen or of the sequence. Report it."
         )
     return checks
+
+
+def require_built(study: Study, design: Design, path: Path) -> None:
+    """Refuse to build a design file that breaks a limit of its protocol.
+
+    Raises:
+        VerificationError: Naming every check that failed.
+    """
+    failed = failed_text(checks_as_played(study, design))
+    if failed:
+        raise VerificationError(f"{path} was not built: {failed}. {CHANGED}")
+
+
+def failed_text(checks: Sequence[Check]) -> str:
+    """Return the checks that failed with value and limit; empty if none did."""
+    return "; ".join(
+        f"{check.name} {'' if check.value is None else format(check.value, '.6g')} {check.unit}, "
+        f"limit {'' if check.limit is None else format(check.limit, '.6g')}{f' ({check.note})' if check.note else ''}"
+        for check in checks
+        if check.status == "failed"
+    )

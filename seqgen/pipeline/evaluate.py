@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from seqgen.axes import FloatArray
-from seqgen.design.artefact import Design, load_design, waveforms
+from seqgen.design.artefact import Design, load_design
 from seqgen.design.evaluate import Evaluator, Metrics
 from seqgen.design.members import Members, members_of
 from seqgen.design.spectra import pulse_acquire, response_axis
-from seqgen.errors import VerificationError
-from seqgen.pipeline.design import one_thread, played_problem, require_shots
+from seqgen.errors import InputError, VerificationError
+from seqgen.pipeline.design import one_thread, played_problem
+from seqgen.pipeline.design_check import CHANGED, checks_as_played, failed_text, require_own_design
 from seqgen.pipeline.study import Reporter, Study, study_at_conditions
 from seqgen.report.canvas import save_figure
 from seqgen.report.designs import conditions_figure
 from seqgen.report.spectra import SpectraPanel
 from seqgen.sequence.plugins import DesignedShot
+from seqgen.verify.limits import Check
 
 TOLERANCE = 1e-6
 """Largest difference of a stored and a recomputed loss, relative to max(1, |loss|): most losses are logarithms."""
@@ -45,27 +47,6 @@ class Reached:
     def loss_differs(self) -> bool:
         """Whether the two losses differ."""
         return not abs(self.metrics.loss - self.stored.loss) <= TOLERANCE * max(1.0, abs(self.stored.loss))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PulseLimits:
-    """Peak and energy of a waveform against the limits of protocol and scanner."""
-
-    name: str
-    """Shot and places."""
-    peak_hz: float
-    """Largest amplitude of the samples, Hz."""
-    peak_limit_hz: float
-    """The smaller limit of protocol and scanner, Hz."""
-    energy_hz2_s: float
-    """Integral of the squared samples, Hz^2 s."""
-    energy_limit_hz2_s: float
-    """Limit of the protocol, Hz^2 s."""
-
-    @property
-    def kept(self) -> bool:
-        """Whether both are within their limits."""
-        return self.peak_hz <= self.peak_limit_hz and self.energy_hz2_s <= self.energy_limit_hz2_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -96,8 +77,8 @@ class Evaluation:
     """The design."""
     press: Reached
     """The best plain sequence at the echo times that the file states."""
-    pulses: tuple[PulseLimits, ...]
-    """Every designed waveform."""
+    checks: tuple[Check, ...]
+    """The design against the limits of its protocol, as the protocol's sequence plays it."""
     conditions: ConditionMap | None = None
     """A map beyond the ensemble, where one was asked for."""
 
@@ -109,7 +90,7 @@ class Evaluation:
         return {name: sample[name].concentration_mm / target_mm if target_mm > 0 else 0.0 for name in spec.interferers}
 
     def require(self) -> None:
-        """Refuse a file whose losses are not those of its waveforms, or whose pulses exceed a limit.
+        """Refuse a file whose losses are not those of its waveforms, or that breaks a limit.
 
         Raises:
             VerificationError: Naming every one.
@@ -119,17 +100,9 @@ class Evaluation:
             for name, reached in (("the design", self.edited), (self.design.baseline_name, self.press))
             if reached.loss_differs
         ]
-        wrong += [
-            f"the pulse of {row.name} has peak {row.peak_hz:.4f} Hz (limit {row.peak_limit_hz:g}) and energy "
-            f"{row.energy_hz2_s:.3f} Hz^2 s (limit {row.energy_limit_hz2_s:g})"
-            for row in self.pulses
-            if not row.kept
-        ]
+        wrong += [failed] if (failed := failed_text(self.checks)) else []
         if wrong:
-            made_from = self.design.provenance.made_from.get("protocol")
-            own = made_from is not None and made_from.sha256 == self.study.source.sha256
-            remedy = "Run `seqgen design` again." if own else f"It was not made from {self.study.path} as it is now."
-            raise VerificationError(f"{self.path}: {'; '.join(wrong)}. {remedy}")
+            raise VerificationError(f"{self.path}: {'; '.join(wrong)}. {CHANGED}")
 
     def text(self, *, members: bool = False) -> str:
         """Return the tables for a terminal."""
@@ -148,11 +121,10 @@ class Evaluation:
         for name, of in _CONTAMINATIONS.items():
             values = [each.mean(of(each, self.amounts)) for each in both]
             lines.append(f"{name:32}{'':13}{_cell(values[0])}{'':13}{_cell(values[1])}")
-        lines += ["", f"{'waveform':32}{'peak (Hz)':>13}{'limit':>13}{'energy (Hz^2 s)':>18}{'limit':>9}"]
+        lines += ["", f"{'check':42}{'value':>13}{'limit':>13}"]
         lines += [
-            f"{row.name:32}{row.peak_hz:13.4f}{row.peak_limit_hz:13.1f}{row.energy_hz2_s:18.3f}"
-            f"{row.energy_limit_hz2_s:9.0f}{'' if row.kept else '  EXCEEDED'}"
-            for row in self.pulses
+            f"{row.status:12}{row.name:30}{_number(row.value)}{_number(row.limit)} {row.unit:8} {row.note}".rstrip()
+            for row in self.checks
         ]
         lines += ["", *_extremes(self.edited.members)]
         if members:
@@ -174,7 +146,7 @@ class Evaluation:
                 },
                 "members": {key: values.tolist() for key, values in _member_columns(members).items()},
             }
-        result["pulses"] = [asdict(row) for row in self.pulses]
+        result["checks"] = [asdict(row) for row in self.checks]
         if self.conditions is not None:
             found = self.conditions
             result["map"] = {
@@ -196,21 +168,21 @@ def evaluate(study: Study, path: Path) -> Evaluation:
     """Return what a design file reaches, computed anew in double precision as `seqgen design` does it for the file.
 
     Args:
-        study: The protocol that it was made from; with another one the losses differ (`Evaluation.require`).
+        study: The protocol that it was made from.
         path: The design file.
 
     Raises:
-        InputError: If the file cannot be read, or its shots are not those of the protocol.
+        InputError: If the file cannot be read, was not made from the protocol, or its shots are not those of it.
     """
     design = load_design(path)
-    require_shots(study, design)
+    require_own_design(study, design, path)
     return Evaluation(
         study=study,
         path=path,
         design=design,
         edited=_reached(study, design.shots, design.metrics),
         press=_reached(study, (_plain(design),), design.press_metrics),
-        pulses=_limits(study, design),
+        checks=checks_as_played(study, design),
     )
 
 
@@ -234,6 +206,9 @@ def with_map(
         InputError: If conditions make no ensemble, or the figure cannot be written.
     """
     b0, b1 = sorted(set(b0_offsets_hz or MAP_B0_HZ)), sorted(set(b1_scales or MAP_B1_SCALES))
+    for name, values in (("b0_offsets_hz", b0), ("b1_scales", b1)):
+        if plot is not None and len(values) < 2:
+            raise InputError(f"{plot} draws a map over {name}, but got {values}. Give at least two, rising.")
     conditions = map_conditions(found.study, found.design, reporter, b0, b1)
     if plot is not None:
         spec = found.study.protocol.design
@@ -357,25 +332,14 @@ def _reached(study: Study, shots: Sequence[DesignedShot], stored: Metrics) -> Re
         return Reached(stored=stored, metrics=metrics, members=members_of(problem, played))
 
 
-def _limits(study: Study, design: Design) -> tuple[PulseLimits, ...]:
-    """Return peak and energy of every waveform."""
-    spec = study.protocol.design
-    return tuple(
-        PulseLimits(
-            name=f"shot {k + 1}, {' and '.join(places)}",
-            peak_hz=pulse.peak_hz,
-            peak_limit_hz=min(spec.nominal_b1_max_hz, study.protocol.scanner.b1_max_hz),
-            energy_hz2_s=pulse.energy_hz2_s,
-            energy_limit_hz2_s=spec.energy_max_hz2_s,
-        )
-        for k, shot in enumerate(design.shots)
-        for places, pulse in waveforms(shot)
-    )
-
-
 def _cell(value: float | None) -> str:
     """Return a number of a table."""
     return f"{'' if value is None else format(value, '.6f'):>13}"
+
+
+def _number(value: float | None) -> str:
+    """Return value or limit of a check."""
+    return f"{'' if value is None else format(value, '.6g'):>13}"
 
 
 def _member_columns(members: Members) -> dict[str, Tensor]:

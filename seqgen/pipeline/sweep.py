@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqgen.config import load_protocol
+from seqgen.config import Protocol, load_protocol
 from seqgen.errors import InputError
 from seqgen.pipeline import sweep_point
 from seqgen.pipeline.study import Reporter
@@ -46,12 +46,13 @@ def run_sweep(
         retry: Compute failed points again.
 
     Raises:
-        InputError: If no point has a protocol that can be read, or there is no such cluster.
+        InputError: If no point has a protocol that can be read, a plot asks for the bound of a metabolite that no
+            sample holds, or there is no such cluster.
         KeyboardInterrupt: After Ctrl-C; what was finished stays, what was begun goes on next time.
     """
     for point in study.points:
         sweep_folder(study, point, folder).write(point)
-    _require_one_protocol(study, folder)
+    _require_bounds(study, _one_protocol(study, folder))
     todo = [point for point in study.points if _wanted(study, point, folder, retry)]
     done = len(study.points) - len(todo)
     reporter.say(f"{study.name}: {len(study.points)} points, {done} of them on disk, {len(todo)} to compute")
@@ -78,17 +79,30 @@ def _wanted(study: SweepStudy, point: Point, folder: Path, retry: bool) -> bool:
     return state in ("open", "begun") or (state == "failed" and retry)
 
 
-def _require_one_protocol(study: SweepStudy, folder: Path) -> None:
-    """Refuse a study none of whose points has a protocol that can be read; a single bad one is a failed point."""
+def _one_protocol(study: SweepStudy, folder: Path) -> Protocol:
+    """Return the first protocol that can be read; refuse a study without: a single bad one is a failed point."""
     first: InputError | None = None
     for point in study.points:
         try:
-            load_protocol(sweep_folder(study, point, folder).protocol)
+            return load_protocol(sweep_folder(study, point, folder).protocol)
         except InputError as error:
             first = first or error
-        else:
-            return
     raise InputError(f"{study.path}: no point of the study has a protocol that can be used. The first says:\n{first}")
+
+
+def _require_bounds(study: SweepStudy, protocol: Protocol) -> None:
+    """Refuse plots of the bound of a metabolite that no sample holds; where the sample varies, it is not known yet.
+
+    Raises:
+        InputError: Naming it.
+    """
+    if any(names[0] == "sample" for names in study.names.values()):
+        return
+    held = list(protocol.sample.metabolites)
+    for spec in study.pareto:
+        for name in (spec.x, spec.y, spec.z, spec.colour, *spec.maximise):
+            if name.startswith("bounds.") and name.removeprefix("bounds.") not in held:
+                raise InputError(f"{spec.where}: 'pareto' has {name!r}, but the sample holds {', '.join(held)}.")
 
 
 def _cores() -> int:
@@ -134,6 +148,8 @@ def _client(cluster: str | None, workers: int, reporter: Reporter) -> "Iterator[
                 processes=True,
                 memory_limit=0,
                 dashboard_address=None,
+                # Without this its scheduler still serves pages at port 8787, and warns where that is taken.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,
                 preload=[sweep_point.__name__],
             ) as local,

@@ -133,6 +133,26 @@ def test_a_missing_file_says_what_to_run(tmp_path):
         load_design(tmp_path / "nothing.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda pulse: pulse["b1_re_hz"].pop(), r"b1_re_hz has \d+ samples, b1_im_hz \d+"),
+        (lambda pulse: pulse.update(b1_im_hz=[0.0]), r"b1_re_hz has \d+ samples, b1_im_hz 1"),
+        (lambda pulse: pulse.update(b1_im_hz=3.0), "b1_re_hz has"),
+        (lambda pulse: pulse.update(places=[]), "a pulse at no place"),
+        (lambda pulse: pulse.update(places=["te1", "te1"]), "two at one of"),
+    ],
+)
+def test_pulses_that_do_not_fit_together_are_refused_by_name(design, tmp_path, change, words):
+    path = tmp_path / "design.json"
+    save_design(design, path)
+    content = json.loads(path.read_text())
+    change(content["shots"][0]["pulses"][0])
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"design\.json is damaged: .*{words}"):
+        load_design(path)
+
+
 def test_nan_in_the_waveform_is_refused(design, tmp_path):
     path = tmp_path / "design.json"
     save_design(design, path)

@@ -10,8 +10,9 @@ import pytest
 
 from seqgen import library
 from seqgen.design.artefact import load_design
-from seqgen.pipeline.build import build_edited, played_design
+from seqgen.pipeline.build import build_edited
 from seqgen.pipeline.design import evaluate_design
+from seqgen.pipeline.design_check import played_design
 from seqgen.pipeline.evaluate import evaluate, flat
 from seqgen.pipeline.starts import start_files
 from seqgen.pipeline.study import load_study, study_at_conditions

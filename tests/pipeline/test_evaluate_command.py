@@ -1,6 +1,7 @@
 """`seqgen evaluate`: a design file computed anew, found out where it says too much, and beyond its ensemble."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 from seqgen.cli import main
 from seqgen.design.artefact import load_design
 from seqgen.pipeline import design as design_link
-from seqgen.pipeline.evaluate import PulseLimits, evaluate, nominal_spectra
+from seqgen.pipeline.evaluate import evaluate, nominal_spectra
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,12 @@ def test_a_design_file_is_what_it_says(study, finished, tmp_path):
         / study.protocol.sample.metabolites["Glu"].concentration_mm
     )
     pulse = stored["shots"][0]["pulses"][0]
-    assert found["pulses"][0]["peak_hz"] == pytest.approx(np.hypot(pulse["b1_re_hz"], pulse["b1_im_hz"]).max())
+    checks = {check["name"]: check for check in found["checks"]}
+    size_hz = np.hypot(pulse["b1_re_hz"], pulse["b1_im_hz"])
+    assert checks["pulse amplitude"]["value"] == pytest.approx(size_hz.max())
+    assert checks["pulse energy"]["value"] == pytest.approx((size_hz**2).sum() * pulse["dwell_s"])
+    assert checks["pulse energy"]["limit"] == study.protocol.design.energy_max_hz2_s
+    assert "failed" not in {check["status"] for check in found["checks"]}
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
@@ -72,6 +78,11 @@ def test_tables_for_the_terminal(study, finished):
     row = next(line.split() for line in done.output.splitlines() if line.startswith("contamination  "))
     assert row[1:3] == [f"{metrics.contamination:.6f}"] * 2
     assert "Of 1 members least signal" in done.output
+    row = next(line.split() for line in done.output.splitlines() if " pulse amplitude  " in line)
+    assert (row[0], float(row[3])) == (
+        "passed",
+        pytest.approx(load_design(finished[0] / "design.json").pulse.peak_hz, rel=1e-5),
+    )
     head, row = (line.split() for line in done.output.splitlines()[-2:])
     table = dict(zip(head, map(float, row), strict=True))
     assert (table["b0_hz"], table["b1_scale"], table["weight"]) == (0.0, 1.0, 1.0)
@@ -92,25 +103,78 @@ def test_a_file_that_says_too_much_is_found_out(study, finished, tmp_path, chang
     done = call(study.path, changed(finished, tmp_path, change))
     assert done.exit_code == 1
     assert f"changed.json: the {words}" in done.output
-    assert "when recomputed. Run `seqgen design` again." in done.output
+    assert "when recomputed. The file was changed, or another version" in done.output
 
 
-def test_a_pulse_above_its_limit_is_found_out(study, finished, tmp_path):
-    def stronger(content):
+def scaled(factor):
+    """A change of all samples."""
+
+    def change(content):
         pulse = content["shots"][0]["pulses"][0]
         for key in ("b1_re_hz", "b1_im_hz"):
-            pulse[key] = [3 * value for value in pulse[key]]
+            pulse[key] = [factor * value for value in pulse[key]]
 
-    done = call(study.path, changed(finished, tmp_path, stronger))
+    return change
+
+
+def one_less(content):
+    """The last sample gone."""
+    pulse = content["shots"][0]["pulses"][0]
+    for key in ("b1_re_hz", "b1_im_hz"):
+        pulse[key].pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (scaled(3.0), r"pulse energy \S+ Hz\^2 s, limit 1000 \(rounding"),
+        (one_less, r"pulse duration 19\.98 ms, limit 20 \(equal\)"),
+    ],
+)
+def test_a_pulse_beyond_its_limits_is_found_out_and_not_built(study, finished, tmp_path, change, words):
+    path = changed(finished, tmp_path, change)
+    done = call(study.path, path)
     assert done.exit_code == 1
-    assert "EXCEEDED" in done.output
-    assert "the pulse of shot 1, echo_top has peak" in done.output
+    assert re.search(rf"changed\.json: the loss .*{words}.* The file was changed", done.output)
+    assert "\nfailed      pulse " in done.output
+    refused = CliRunner().invoke(
+        main, ["build", str(study.path), "--design", str(path), "-o", str(tmp_path / "scan_files")]
+    )
+    assert refused.exit_code == 1
+    assert re.search(rf"changed\.json was not built: .*{words}.* The file was changed", refused.output)
+    assert "bug" not in refused.output
+    assert not list(tmp_path.rglob("*.seq"))
 
 
-@pytest.mark.parametrize(("peak_hz", "energy_hz2_s", "kept"), [(300, 900, True), (301, 900, False), (300, 901, False)])
-def test_either_limit_counts(peak_hz, energy_hz2_s, kept):
-    row = PulseLimits(name="a", peak_hz=peak_hz, peak_limit_hz=300, energy_hz2_s=energy_hz2_s, energy_limit_hz2_s=900)
-    assert row.kept == kept
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content["shots"][0]["pulses"][0].update(places=["te1"]), "pulses at te1 in shot 1, but .* at"),
+        (
+            lambda content: content["shots"].append({**content["shots"][0], "pulses": []}),
+            "the shots edited, plain, but",
+        ),
+        (lambda content: content.update(combine="difference"), "combine 'difference', but .* wants 'joint'"),
+        (
+            lambda content: content["provenance"]["made_from"]["protocol"].update(sha256="0" * 64),
+            "was designed from tiny.yaml .0000.*, not from .* as it is now",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["build", "evaluate"])
+def test_a_design_of_another_kind_or_protocol_is_refused(study, finished, tmp_path, command, change, words):
+    path = changed(finished, tmp_path, change)
+    given = ["--design", path, "-o", tmp_path] if command == "build" else [path]
+    refused = CliRunner().invoke(main, [command, str(study.path), *map(str, given)])
+    assert refused.exit_code == 2, refused.output
+    assert re.search(rf"changed\.json .*{words}", refused.output)
+    assert not list(tmp_path.glob("*.seq"))
+
+
+def test_a_figure_needs_two_of_each(study, finished, tmp_path):
+    done = call(study.path, finished[0] / "design.json", "--b1-scales", "1", "--plot", tmp_path / "map.png")
+    assert done.exit_code == 2
+    assert "draws a map over b1_scales, but got [1.0]. Give at least two" in done.output
 
 
 def test_conditions_that_are_no_numbers_are_refused(study, finished):

@@ -97,6 +97,9 @@ def test_failed_points_are_recorded_and_finished_ones_stay(tmp_path, computed):
     assert "2 of them on disk, 2 to compute" in retried.output
     assert len(computed) == 2
     assert retried.exit_code == 1
+    looked_at = sweep(path, "--report-only")
+    assert looked_at.exit_code == 1
+    assert "failed: " in looked_at.output
 
 
 def test_a_point_made_by_hand_is_the_same_and_a_larger_grid_computes_the_rest(tmp_path, computed):
@@ -241,6 +244,16 @@ def test_plots_as_the_study_asks(tmp_path):
     refused = sweep(path, "--report-only")
     assert refused.exit_code == 2
     assert f"{path}:7: 'pareto' has y 'lost', but the columns are" in refused.output
+
+
+def test_a_plot_of_what_can_be_no_column_is_refused_before_anything_is_computed(tmp_path, computed):
+    for name in ("lost", "bounds.Gnl"):
+        path = tiny_study(tmp_path, f"vary: {{seed: [1]}}\npareto: {{x: te_s, y: {name}}}\n")
+        refused = sweep(path, "--workers", 1)
+        assert refused.exit_code == 2
+        assert f"{path}:5: 'pareto' has " in refused.output
+        assert f"{name!r}, but the " in refused.output
+    assert not computed
 
 
 def test_a_study_of_bad_protocols_alone_is_refused(tmp_path, computed):
