@@ -198,14 +198,19 @@ def test_both_formats_appear_or_none(study, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_limit_broken_in_the_file_leaves_nothing(finished, study, tmp_path):
-    """An editing pulse above the protocol's energy is refused by the check of the read-back file."""
+def test_a_limit_broken_in_the_file_leaves_nothing(finished, study, tmp_path, monkeypatch):
+    """An editing pulse above the protocol's energy is refused as a design, and by the check of the read-back file."""
     design = load_design(finished[0] / "design.json")
     factor = 1.05 * np.sqrt(study.protocol.design.energy_max_hz2_s / design.pulse.energy_hz2_s)
     pulse, shot = replace(design.pulse, b1_hz=design.pulse.b1_hz * factor), design.shots[0]
     strong = replace(design, shots=(replace(shot, pulses=dict.fromkeys(shot.pulses, pulse)),))
     path = tmp_path / "design.json"
     save_design(strong, path)
+    with pytest.raises(
+        VerificationError, match=r"design\.json was not built: .*pulse energy 1102\.5 Hz\^2 s, limit 1000"
+    ):
+        build_edited(study, strong, path, tmp_path / "out")
+    monkeypatch.setattr(build_link, "require_built", lambda study, design, path: None)
     with pytest.raises(HardwareLimitError, match=r"was not written: .*editing pulse energy"):
         build_edited(study, strong, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
