@@ -87,7 +87,9 @@ def conditions_figure(
     """
     for name, values in (("b0_offsets_hz", b0_offsets_hz), ("b1_scales", b1_scales)):
         if len(values) < 2 or not np.all(np.diff(values) > 0):
-            raise InputError(f"A map needs at least two rising values of {name}, but got {list(values)}. Give at least two, rising.")
+            raise InputError(
+                f"A map needs at least two rising values of {name}, but got {list(values)}. Give at least two, rising."
+            )
     shape = (len(b1_scales), len(b0_offsets_hz))
     for title, cells in maps.items():
         if cells.shape != shape or not np.all(np.isfinite(cells)):
