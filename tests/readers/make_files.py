@@ -121,7 +121,7 @@ def write(vendor: str, folder: Path) -> None:
         if name == "press":
             run("design", protocol, "-o", design)
             run("build", protocol, "--design", design, "-o", folder)
-            designed = json.loads(design.read_text())
+            (designed,) = json.loads(design.read_text())["shots"]
             te_s = designed["te1_s"] + designed["te2_s"]
             stated["press_edited"] = stated["press"] | {
                 "te_s": te_s,
