@@ -1,7 +1,7 @@
 """The plain PRESS that a design has to beat: the best echo times of a full grid, refined by descents.
 
 The loss has several local optima over TE1 and TE2, and one descent finds the nearest. So the whole range is searched in
-steps finer than anything J does (2 ms against 1/(2J) of tens of ms), and every local minimum of the grid is a start.
+steps finer than anything J does (2 ms against 1/(2J) of tens of ms), and the lowest minima of the grid are starts.
 The receiver needs no search: each loss is independent of its phase, or minimises over it in closed form.
 """
 

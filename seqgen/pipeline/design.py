@@ -123,7 +123,10 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
             f"for `press` with place: {' and '.join(spec.places)}."
         )
     press = optimise_timing(
-        plain, te_min_s=plain_minimum, te_raster_s=raster_s, progress=reporter.progress("TE-optimised PRESS")
+        plain,
+        te_min_s=plain_minimum,
+        te_raster_s=raster_s,
+        progress=reporter.progress("TE-optimised PRESS" if plain.model.has_echo_times else baseline),
     )
     if pulse_limits.energy_max_hz2_s < spec.energy_max_hz2_s:
         reporter.say(f"{pulse_limits.energy_max_by} leaves the pulse {pulse_limits.energy_max_hz2_s:.4g} Hz^2 s.")
@@ -174,31 +177,6 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         landscape=result.landscape,
     )
     return design, result
-
-
-def evaluate_design(study: Study, design: Design) -> Metrics:
-    """Return what a design reaches, computed anew from its waveforms as `make_design` does it for the file.
-
-    Raises:
-        InputError: If the protocol's sequence cannot play its echo times, or its shots are not those of the protocol.
-    """
-    require_shots(study, design)
-    with one_thread():
-        return _reached(study, design.shots)[0]
-
-
-def require_shots(study: Study, design: Design) -> None:
-    """Refuse a design whose shots are not those of the protocol.
-
-    Raises:
-        InputError: If they are not.
-    """
-    kinds = tuple("edited" if shot.pulses else "plain" for shot in design.shots)
-    if kinds != study.protocol.design.shots:
-        raise InputError(
-            f"Design {design.name} has the shots {', '.join(kinds)}, but {study.path} wants "
-            f"{', '.join(study.protocol.design.shots)}. Evaluate it with the protocol that it was made from."
-        )
 
 
 def _reached(study: Study, shots: Sequence[DesignedShot]) -> tuple[Metrics, tuple[float, ...]]:
