@@ -36,7 +36,7 @@ class Axis:
     offset_hz: Tensor
     """Frequencies, Hz, shape (m,)."""
     response: Mapping[str, Tensor]
-    """Spectrum of each line, shape (n_lines, m), or (L, n_lines, m) for L linewidths, by metabolite."""
+    """Spectrum of each line, shape (n_lines, m), or (n_lines, L, m) for L linewidths, by metabolite."""
 
     @property
     def step_hz(self) -> float:
@@ -49,9 +49,9 @@ class Axis:
         Linewidths vary faster than members.
         """
         response = self.response[name]
-        if response.ndim == 2:
-            return amplitude @ response
-        return (amplitude[..., None, None, :] @ response).flatten(-4, -2)
+        # One product for all linewidths: a product per linewidth would copy the responses for every member.
+        spectra = amplitude @ response.flatten(1)
+        return spectra.unflatten(-1, response.shape[1:]).flatten(-3, -2) if response.ndim == 3 else spectra
 
 
 def response_axis(
@@ -68,9 +68,9 @@ def response_axis(
 
 
 def line_response(frequency_hz: Tensor, offset_hz: Tensor, widths_hz: Sequence[float]) -> Tensor:
-    """Return the Lorentzian spectra of lines, shape (n_lines, m) for one linewidth, (L, n_lines, m) for several."""
+    """Return the Lorentzian spectra of lines, shape (n_lines, m) for one linewidth, (n_lines, L, m) for several."""
     each = [lorentz_response(frequency_hz, offset_hz, width_hz) for width_hz in widths_hz]
-    return each[0] if len(each) == 1 else torch.stack(each)
+    return each[0] if len(each) == 1 else torch.stack(each, 1)
 
 
 def reference_energy(model: Model, axis: Axis, name: str) -> Tensor:
