@@ -12,6 +12,7 @@ from seqgen.axes import ppm_to_hz
 from seqgen.design.forward import PlayedShot
 from seqgen.design.objective import (
     aggregate,
+    area_loss,
     correlation_loss,
     crlb_loss,
     crlb_sd,
@@ -257,6 +258,7 @@ class Evaluator:
         spectra, target, interferers = self._in_window(lines)
         losses: dict[str, Callable[[], Tensor]] = {
             "window": lambda: window_loss(target, interferers, self.reference_energy, spec.signal_price),
+            "area": lambda: self._area_loss(spectra),
             "spectrum": lambda: self._spectrum_loss(spectra[0][spec.target], interferers),
             "state": lambda: state_loss(*self._overlap(lines[0][spec.target], shots)),
             "crlb": lambda: crlb_loss(self.bounds(lines)),
@@ -277,9 +279,14 @@ class Evaluator:
     def _areas(self, spectra: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return |A| of every metabolite in the window over the axis step, the mean over the shots, shape (E L,)."""
         return {
-            name: torch.stack([each[name].detach().sum(-1).abs() for each in spectra]).mean(0)
-            for name in self.window.response
+            name: torch.stack([each[name].sum(-1).abs() for each in spectra]).mean(0) for name in self.window.response
         }
+
+    def _area_loss(self, spectra: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Return the loss of areas in the window."""
+        area, spec = self._areas(spectra), self.spec
+        others = [area[name] for name in spec.interferers]
+        return area_loss(area[spec.target], others, self.reference_area, spec.signal_price)
 
     def _columns(self, shots: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """Return the spectra of all metabolites of the fit side by side, shape (..., E L, s m, p).

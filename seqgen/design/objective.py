@@ -3,6 +3,7 @@ r"""Losses: pure functions of spectra, each one equation.
 window:      L = ln((E_I + eta E_ref) / E_T), with E_T and E_I the energies of target and interferers in the window (the
              integral of |S|^2 over it), E_ref the target's energy there after a perfect pulse-acquire, eta the price of
              lost signal. Contamination is sqrt(E_I / E_T), signal sqrt(E_T / E_ref). Independent of the receiver phase.
+area:        L = ln((sum |A_I|^2 + eta |A_ref|^2) / |A_T|^2), A the integral of the complex spectrum over the window.
 spectrum:    L = (min over phi of |S_T - exp(i phi) W|^2 + E_I) / |W|^2, squares integrated over the window, W the
              wanted spectrum of the target; or with magnitudes, ((|S_T| - |W|)^2 + E_I) / |W|^2.
 state:       L = 1 - b / b_max, b the overlap of the state at the echo with a product operator, b_max the largest that a
@@ -47,6 +48,19 @@ def window_loss(target: Tensor, interferers: Tensor, reference_energy: Tensor, e
         eta: Price of lost signal.
     """
     return torch.log((interferers + eta * reference_energy) / target)
+
+
+def area_loss(target: Tensor, interferers: Sequence[Tensor], reference: Tensor, eta: float) -> Tensor:
+    """Return ln((sum |A_I|^2 + eta |A_ref|^2) / |A_T|^2), shape (...).
+
+    Args:
+        target: |A_T|, integral of the target's complex spectrum over the window, shape (...).
+        interferers: |A_I| of every interferer, each of shape (...).
+        reference: |A_ref| of the target after pulse-acquire.
+        eta: Price of lost signal.
+    """
+    squares = sum((area**2 for area in interferers), torch.zeros_like(target))
+    return torch.log((squares + eta * reference**2) / target**2)
 
 
 def spectrum_loss(

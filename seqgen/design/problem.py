@@ -7,10 +7,10 @@ from typing import Literal
 
 from seqgen.errors import InputError
 
-LOSSES = ("window", "spectrum", "state", "crlb", "correlation", "suppression")
+LOSSES = ("window", "area", "spectrum", "state", "crlb", "correlation", "suppression")
 """Names of the losses that can be weighted together (design/objective.py has their equations)."""
 
-STARTS = ("random", "hard", "gaussian", "sinc", "slr", "ninety")
+STARTS = ("random", "hard", "gaussian", "sinc", "slr", "ninety", "composite", "adiabatic")
 """Names of the starts (design/starts.py); a start may also be a file."""
 START_FILES = (".json", ".npz", ".csv")
 """Ends of the names of files with a start: a design, arrays, a table."""
@@ -25,7 +25,7 @@ SHOTS = ("edited", "plain")
 """Kinds of shots: with designed pulses, or without."""
 COMBINATIONS = ("joint", "difference")
 """What is made of several shots: all fitted together, or half of the first minus the second."""
-ONE_SPECTRUM = ("window", "spectrum", "state", "suppression")
+ONE_SPECTRUM = ("window", "area", "spectrum", "state", "suppression")
 """Losses that look at one spectrum: of several shots, at their difference."""
 PARAMETERS = ("spline", "steps")
 """What waveforms are made of."""
@@ -77,7 +77,7 @@ class DesignSpec:
     rf_dwell_s: float = 2e-5
     """The waveform is constant over this time, s, a multiple of the scanner's RF raster."""
     loss: Mapping[str, float] = field(default_factory=lambda: {"window": 1.0})
-    """Weights of the losses: window, spectrum, state, crlb, correlation, suppression."""
+    """Weights of the losses: window, area, spectrum, state, crlb, correlation, suppression."""
     aggregate: Literal["mean", "soft_worst", "worst"] = "mean"
     """What each loss is over the ensemble: its mean, a soft worst case, or its worst case."""
     aggregate_sharpness: float = 10.0
@@ -109,7 +109,7 @@ class DesignSpec:
     linewidth_hz: float = 5.0
     """Lorentzian full width at half maximum of the spectra in the loss, Hz."""
     signal_price: float = 0.02
-    """What lost signal costs against contamination in the window loss (its eta)."""
+    """What lost signal costs against contamination in the losses window and area (their eta)."""
     start: str | tuple[str, ...] = "random"
     """Where the optimiser begins: names of `STARTS`, or files with a waveform (.json, .npz, .csv); one or several."""
     starts: int = 2

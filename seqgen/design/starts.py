@@ -10,8 +10,9 @@ from torch import Tensor
 
 from seqgen.design.problem import DesignSpec
 from seqgen.errors import InputError
+from seqgen.pulse.adiabatic import bir4
 from seqgen.pulse.parameterise import SplineWaveform
-from seqgen.pulse.shapes import gaussian_pulse, slr_pulse
+from seqgen.pulse.shapes import bb1_pulse, gaussian_pulse, slr_pulse
 from seqgen.pulse.waveform import RFPulse
 
 START_SD = 0.35
@@ -23,6 +24,8 @@ TIME_BANDWIDTH = 4.0
 """Time-bandwidth product of the starts sinc and slr."""
 _EDGE_KNOTS = 4
 """Knots over which the rectangle rises and falls: no spline begins with a step."""
+_SWEEP_KNOTS = 0.4
+"""Largest offset of the frequency of the adiabatic start times the knots: what splines still follow."""
 
 
 def start_points(
@@ -84,7 +87,8 @@ def textbook_waveform(name: str, spec: DesignSpec, b1_max_hz: float) -> Tensor:
     All turn about +x, the axis of the magnetisation at the first echo of PRESS. hard, gaussian, sinc and slr fill the
     duration and turn by 180 degrees on the carrier, by 90 where the pulse excites; `ninety` is a 90 at the centre, a
     Hann window as short as the knots and the amplitude limit allow: at the echo top it refocuses J of weakly coupled
-    pairs. Source: Takegoshi et al., Chem Phys Lett 165:6 (1990), the "perfect echo" (recalled).
+    pairs. Source: Takegoshi et al., Chem Phys Lett 165:6 (1990), the "perfect echo" (recalled). `composite` (BB1) and
+    `adiabatic` (BIR-4) fill the duration and turn by 90 at the echo top too, whatever B1 is.
     """
     return _TEXTBOOK[name](spec, b1_max_hz)
 
@@ -140,12 +144,38 @@ def _ninety(spec: DesignSpec, b1_max_hz: float) -> Tensor:
     return (0.25 * envelope / envelope.sum() / spec.rf_dwell_s).to(torch.complex128)
 
 
+def _composite(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a rotation that small errors of B1 leave alone."""
+    return bb1_pulse(
+        flip_angle_rad=_plane_rotation_rad(spec), duration_s=spec.duration_s, dwell_s=spec.rf_dwell_s, name="composite"
+    ).b1_hz
+
+
+def _adiabatic(spec: DesignSpec, b1_max_hz: float) -> Tensor:
+    """Return a rotation that hardly depends on B1, given the amplitude and the time."""
+    return bir4(
+        flip_angle_rad=_plane_rotation_rad(spec),
+        duration_s=spec.duration_s,
+        sweep_hz=min(_SWEEP_KNOTS / spec.knot_spacing_s, 0.2 / spec.rf_dwell_s),
+        b1_max_hz=LIMIT_SHARE * b1_max_hz,
+        dwell_s=spec.rf_dwell_s,
+        name="adiabatic",
+    ).b1_hz
+
+
+def _plane_rotation_rad(spec: DesignSpec) -> float:
+    """Return the flip angle of a start that is the same rotation over a range of B1, rad."""
+    return 0.5 * math.pi if {"excitation", "echo_top"} & set(spec.places) else math.pi
+
+
 _TEXTBOOK: Mapping[str, Callable[[DesignSpec, float], Tensor]] = {
     "hard": _hard,
     "gaussian": _gaussian,
     "sinc": _sinc,
     "slr": _slr,
     "ninety": _ninety,
+    "composite": _composite,
+    "adiabatic": _adiabatic,
 }
 
 

@@ -1,6 +1,6 @@
-"""Adiabatic full passages: hyperbolic secants of any order, and GOIA-WURST under a modulated gradient.
+"""Adiabatic pulses: hyperbolic secants of any order, GOIA-WURST under a modulated gradient, plane rotations BIR-4.
 
-Both follow the offset-independent adiabaticity of Tannus and Garwood. A spin at position x meets the RF where
+Full passages follow the offset-independent adiabaticity of Tannus and Garwood. A spin at position x meets the RF where
 F(t) = x G(t), F the frequency of the RF; there its offset from the RF changes at the rate |x G' - F'| = G |(F/G)'|,
 and the adiabaticity K = 2 pi b1^2 / (G |(F/G)'|) is the same for every x if (with g = G / max G and F(t = 0) = 0)
 
@@ -12,7 +12,7 @@ Ramadan, Ratai, Jennings, Mountford, Sorensen, J Magn Reson 203:283 (2010), doi:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -123,6 +123,44 @@ def goia_wurst(
     return _full_passage(amplitude, gradient, duration_s, bandwidth_hz, b1_max_hz, dwell_s, name)
 
 
+def bir4(
+    *, flip_angle_rad: float, duration_s: float, sweep_hz: float, b1_max_hz: float, dwell_s: float, name: str
+) -> RFPulse:
+    """Return BIR-4, an adiabatic rotation about +x by any angle, of four half passages.
+
+    With x the distance, in quarters of the duration, from the nearest of its beginning, middle and end, where the
+    frequency is that of the carrier: b1 = b1_max tanh(zeta (1 - x)), F = sweep tan(kappa x) / tan(kappa) up to its
+    sign, zeta = 10, tan(kappa) = 20; the two middle quarters have the phase pi + flip/2 on top. Source: Staewen,
+    Johnson, Ross, Parrish, Merkle, Garwood, Invest Radiol 25:559 (1990); Garwood, Ke, J Magn Reson 94:511 (1991).
+
+    Args:
+        flip_angle_rad: Flip angle, rad.
+        duration_s: Duration, s.
+        sweep_hz: Largest offset of the frequency from the carrier, Hz.
+        b1_max_hz: Peak amplitude, Hz.
+        dwell_s: Sample duration, s; samples hold the values at their centres.
+        name: Name for diagrams.
+
+    Returns:
+        Complex waveform in its carrier frame, symmetric in time. How well it rotates is for the caller to see: it
+        takes a b1_max times duration of some 4 cycles and a sweep of several b1_max.
+
+    Raises:
+        InputError: If an argument is out of range or the FM too fast for the dwell.
+    """
+    n = _checked_samples(
+        {"duration_s": duration_s, "sweep_hz": sweep_hz, "b1_max_hz": b1_max_hz}, duration_s, dwell_s, name
+    )
+    _require_slow_fm(sweep_hz, dwell_s, name)
+    quarter = (np.arange(n) + 0.5) / n * 4
+    x = 1 - np.abs(1 - quarter % 2)
+    kappa = math.atan(20.0)
+    turns = sweep_hz * duration_s / (4 * kappa * math.tan(kappa)) * -np.log(np.cos(kappa * x))
+    phase = 2 * np.pi * turns + np.where((quarter > 1) & (quarter < 3), math.pi + flip_angle_rad / 2, 0.0)
+    b1_hz = b1_max_hz * np.tanh(10.0 * (1 - x)) * np.exp(1j * phase)
+    return RFPulse(b1_hz=torch.as_tensor(b1_hz), dwell_s=dwell_s, name=name)
+
+
 def _full_passage(
     amplitude: Callable[[_Vector], _Vector],
     gradient: Callable[[_Vector], _Vector],
@@ -133,7 +171,25 @@ def _full_passage(
     name: str,
 ) -> tuple[RFPulse, _Vector]:
     """Return the pulse of an amplitude and a gradient that are even functions of tau, and the gradient's samples."""
-    for what, value in (("duration_s", duration_s), ("bandwidth_hz", bandwidth_hz), ("b1_max_hz", b1_max_hz)):
+    n = _checked_samples(
+        {"duration_s": duration_s, "bandwidth_hz": bandwidth_hz, "b1_max_hz": b1_max_hz}, duration_s, dwell_s, name
+    )
+    # The right half, on a grid that holds every sample centre: those at odd multiples of 1/n, or even ones if n is odd.
+    tau = np.arange(_STEPS_PER_SAMPLE * n + 1) / (_STEPS_PER_SAMPLE * n)
+    b, g = amplitude(tau), gradient(tau)
+    swept = _integral(b**2 / g, tau)
+    frequency_hz = 0.5 * bandwidth_hz * (g / g[-1]) * swept / swept[-1]
+    _require_slow_fm(float(frequency_hz.max()), dwell_s, name)
+    phase = 2 * np.pi * _integral(frequency_hz, 0.5 * duration_s * tau)
+    centres = np.abs(2 * np.arange(n) + 1 - n) * _STEPS_PER_SAMPLE
+    b1_hz = b1_max_hz * b[centres] * np.exp(1j * phase[centres])
+    pulse = RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
+    return pulse, g[centres]
+
+
+def _checked_samples(positive: Mapping[str, float], duration_s: float, dwell_s: float, name: str) -> int:
+    """Return the number of samples of a pulse whose arguments are positive and whose samples are whole and enough."""
+    for what, value in positive.items():
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"Pulse {name!r}: {what} must be positive and finite, but is {value}.")
     if not (dwell_s > 0 and math.isfinite(dwell_s)):
@@ -144,23 +200,18 @@ def _full_passage(
             f"Pulse {name!r}: duration {duration_s} s must be a whole number of samples of {dwell_s} s, at least "
             f"{_FEWEST_SAMPLES}. Change the duration or the dwell."
         )
-    # The right half, on a grid that holds every sample centre: those at odd multiples of 1/n, or even ones if n is odd.
-    tau = np.arange(_STEPS_PER_SAMPLE * n + 1) / (_STEPS_PER_SAMPLE * n)
-    b, g = amplitude(tau), gradient(tau)
-    swept = _integral(b**2 / g, tau)
-    frequency_hz = 0.5 * bandwidth_hz * (g / g[-1]) * swept / swept[-1]
-    turns_per_sample = float(frequency_hz.max()) * dwell_s
+    return n
+
+
+def _require_slow_fm(fastest_hz: float, dwell_s: float, name: str) -> None:
+    """Refuse a frequency modulation that samples cannot follow."""
+    turns_per_sample = fastest_hz * dwell_s
     if turns_per_sample > _MOST_TURNS_PER_SAMPLE:
         raise InputError(
-            f"Pulse {name!r}: the FM reaches {frequency_hz.max():.4g} Hz, {turns_per_sample:.3g} turns in a sample of "
+            f"Pulse {name!r}: the FM reaches {fastest_hz:.4g} Hz, {turns_per_sample:.3g} turns in a sample of "
             f"{dwell_s * 1e6:g} us; the limit is {_MOST_TURNS_PER_SAMPLE:g}. Use a dwell of at most "
-            f"{_MOST_TURNS_PER_SAMPLE / frequency_hz.max() * 1e6:.3g} us or a smaller bandwidth."
+            f"{_MOST_TURNS_PER_SAMPLE / fastest_hz * 1e6:.3g} us or a smaller bandwidth."
         )
-    phase = 2 * np.pi * _integral(frequency_hz, 0.5 * duration_s * tau)
-    centres = np.abs(2 * np.arange(n) + 1 - n) * _STEPS_PER_SAMPLE
-    b1_hz = b1_max_hz * b[centres] * np.exp(1j * phase[centres])
-    pulse = RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
-    return pulse, g[centres]
 
 
 def _integral(y: _Vector, x: _Vector) -> _Vector:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqgen.design.objective import crlb_loss, crlb_sd, window_energy, window_loss
+from seqgen.design.objective import area_loss, crlb_loss, crlb_sd, window_energy, window_loss
 
 
 @pytest.mark.parametrize("half_width_hz", [1.0, 6.0, 60.0])
@@ -41,6 +41,15 @@ def test_scaling_laws_of_the_window_loss():
     assert loss(0.2, 0.05, 8.0, 0.02) > base
     # No interferer at all: the loss is that of the signal alone, ln(eta E_ref / E_T).
     assert loss(2.0, 0.0, 8.0, 0.02) == pytest.approx(math.log(0.08))
+
+
+def test_the_area_loss_is_that_of_areas_and_blind_to_antiphase_lines():
+    """By hand: |A_T| = 2, |A_I| = 0.6 and 0.8, |A_ref| = 4, eta 0.01."""
+    two, reference = torch.tensor(2.0), torch.tensor(4.0)
+    loss_of = lambda *others: float(area_loss(two, [torch.tensor(x) for x in others], reference, 0.01))  # noqa: E731
+    assert loss_of(0.6, 0.8) == pytest.approx(math.log((0.36 + 0.64 + 0.16) / 4))
+    assert loss_of() == pytest.approx(math.log(0.04))
+    assert loss_of(0.6) > loss_of(0.3) > loss_of()
 
 
 def test_crlb_loss_against_the_inverse_fisher_matrix_of_all_parameters():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seqgen.errors import InputError
-from seqgen.pulse.adiabatic import goia_wurst, hyperbolic_secant
+from seqgen.pulse.adiabatic import bir4, goia_wurst, hyperbolic_secant
 
 GOIA = {"duration_s": 4.5e-3, "bandwidth_hz": 20e3, "b1_max_hz": 1000.0, "dwell_s": 1e-5, "name": "goia"}
 HS1 = {"duration_s": 8e-3, "bandwidth_hz": 5e3, "b1_max_hz": 1300.0, "dwell_s": 1e-5, "name": "hs1"}
@@ -51,6 +51,39 @@ def test_inverts_the_middle_of_its_band_and_nothing_outside(made, scale):
     # From 90 % to 10 % within a tenth of the band on either side.
     edge = x_hz[found > 0.1].max() - x_hz[found > 0.9].max()
     assert edge < 0.1 * bandwidth_hz
+
+
+BIR4 = {"duration_s": 10e-3, "sweep_hz": 8e3, "b1_max_hz": 760.0, "dwell_s": 1e-5, "name": "bir4"}
+
+
+@pytest.mark.parametrize("flip_deg", [45, 90, 180])
+def test_bir4_rotates_about_x_by_the_same_angle_over_a_range_of_b1_and_offset(flip_deg):
+    """Two vectors fix a rotation: the images of +z and of +x, by the Bloch equations."""
+    b1_hz = bir4(flip_angle_rad=math.radians(flip_deg), **BIR4).b1_hz.numpy()
+    sine, cosine = math.sin(math.radians(flip_deg)), math.cos(math.radians(flip_deg))
+    still = np.zeros((len(b1_hz), 3))
+    for scale in (0.8, 1.0, 1.2):
+        start = np.array([[0.0, 0, 1], [1, 0, 0]])
+        m = bloch.play(start, scale * b1_hz, still, BIR4["dwell_s"], np.zeros((2, 3)), np.zeros(2))
+        assert m[0] @ [0, -sine, cosine] > 0.99
+        assert m[1, 0] > 0.98
+    # The same without its inner phases is no rotation at all: what goes out comes back.
+    plain = np.concatenate([b1_hz[:250], b1_hz[750:], b1_hz[:250], b1_hz[750:]])
+    back = bloch.play(bloch.along_z(1), plain, still, BIR4["dwell_s"], np.zeros((1, 3)), np.zeros(1))
+    assert back[0, 2] > 0.98
+
+
+def test_bir4_is_symmetric_and_strongest_at_its_ends_and_in_its_middle():
+    b1_hz = bir4(flip_angle_rad=math.pi / 2, **BIR4).b1_hz.numpy()
+    np.testing.assert_allclose(b1_hz, b1_hz[::-1], atol=1e-9 * 760)
+    assert abs(b1_hz[[0, 499, 999]]) == pytest.approx([760.0] * 3, rel=1e-3)
+    assert abs(b1_hz[[249, 250, 749, 750]]).max() < 0.1 * 760
+    inner, outer = np.angle(b1_hz[499] / b1_hz[0]), math.pi + math.pi / 4
+    assert math.remainder(inner - outer, 2 * math.pi) == pytest.approx(0, abs=1e-3)
+    # The first quarter: the frequency goes as the tangent, from the carrier to the end of the sweep.
+    swept = np.abs(frequency_hz(bir4(flip_angle_rad=1.0, **BIR4))[:249])
+    x = np.arange(1, 250) / 250
+    np.testing.assert_allclose(swept, 8e3 * np.tan(math.atan(20) * x) / 20, rtol=0.02, atol=1)
 
 
 def test_without_its_gradient_goia_is_no_slice_of_its_bandwidth():
