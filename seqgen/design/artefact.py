@@ -15,7 +15,7 @@ from seqgen.provenance import Provenance, write_json
 from seqgen.pulse.waveform import RFPulse
 from seqgen.sequence.plugins import DesignedShot
 
-FORMAT = "seqgen design 2"
+FORMAT = "seqgen design 3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,6 +42,8 @@ class Design:
     """Spectrometer frequency it was designed for, Hz."""
     reference_ppm: float
     """Shift of water at the sample's temperature, ppm."""
+    problem: Mapping[str, Any]
+    """All that it depends on: plain values by name (`seqgen.pipeline.design_problem.problem_of`)."""
     provenance: Provenance
     """What it was made from."""
     landscape: Landscape | None = None
@@ -110,6 +112,7 @@ def save_design(design: Design, path: Path) -> None:
             "status": design.status,
             "spectrometer_frequency_hz": design.spectrometer_frequency_hz,
             "reference_ppm": design.reference_ppm,
+            "problem": dict(design.problem),
             "provenance": design.provenance.to_json(),
             "shots": [_shot_to_json(shot) for shot in design.shots],
             "history": [list(run) for run in design.history],
@@ -213,6 +216,7 @@ def _design(content: dict[str, Any]) -> Design:
         status=content["status"],
         spectrometer_frequency_hz=float(content["spectrometer_frequency_hz"]),
         reference_ppm=float(content["reference_ppm"]),
+        problem=dict(content["problem"]),
         provenance=Provenance.from_json(content["provenance"]),
         terms=tuple({name: tuple(map(float, values)) for name, values in run.items()} for run in content["terms"]),
         landscape=Landscape.from_json(content["landscape"]) if "landscape" in content else None,

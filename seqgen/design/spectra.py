@@ -51,7 +51,10 @@ class Axis:
         response = self.response[name]
         # One product for all linewidths: a product per linewidth would copy the responses for every member.
         spectra = amplitude @ response.flatten(1)
-        return spectra.unflatten(-1, response.shape[1:]).flatten(-3, -2) if response.ndim == 3 else spectra
+        if response.ndim == 2:
+            return spectra
+        widths, m = response.shape[1:]
+        return spectra.reshape(*spectra.shape[:-2], spectra.shape[-2] * widths, m)
 
 
 def response_axis(

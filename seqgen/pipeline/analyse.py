@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seqgen import library
 from seqgen.errors import InputError
-from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.mrs.basis import Basis, load_basis, save_basis
 from seqgen.mrs.basis_simulation import simulate_basis, simulate_fid
 from seqgen.mrs.data import MRSData, condition_of, one_condition
@@ -139,13 +137,12 @@ def fit_data(study: Study, data_path: Path, basis_path: Path, seq_path: Path, ou
                 "Give the .seq that ran, and the basis set simulated from it."
             )
     _require_same_condition(seq, data, data_path, basis, basis_path)
-    peaks = _macromolecules(study)
     inputs = {"data": source(data_path), "basis": source(basis_path), "seq": source(seq_path)}
     water = _water_beside(data_path, data)
     if water is not None:
         inputs["water"] = source(water_path(data_path))
     provenance = Provenance(made_from=inputs)
-    result = fit(data, basis, study.protocol.fit, macromolecules=peaks, provenance=provenance)
+    result = fit(data, basis, study.protocol.fit, macromolecules=study.macromolecule_peaks, provenance=provenance)
     save_fit(result, output)
     concentrations = _concentrations(study, seq, result, basis, water)
     write_json(
@@ -189,12 +186,6 @@ def read_concentrations(path: Path, fit_path: Path) -> dict[str, dict[str, float
         raise InputError(f"{path} does not belong to {fit_path}: the fit has changed. Run `seqgen fit` again.")
     result: dict[str, dict[str, float]] = concentrations
     return result
-
-
-def _macromolecules(study: Study) -> tuple[MacromoleculePeak, ...]:
-    """Return the peaks of the protocol's macromolecule model."""
-    model = study.protocol.sample.macromolecules
-    return () if model == "none" else library.macromolecule_peaks(model)
 
 
 def _concentrations(

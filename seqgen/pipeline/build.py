@@ -10,7 +10,8 @@ from seqgen import library
 from seqgen.design.artefact import Design
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.exposure import ExposureLimits
-from seqgen.pipeline.design_check import played_design, require_built, require_own_design
+from seqgen.pipeline.design_check import played_design, require_built
+from seqgen.pipeline.own_design import own_design
 from seqgen.pipeline.study import ScanStudy, Study
 from seqgen.provenance import replacing, sha256_file, versions
 from seqgen.scanner import Scanner
@@ -47,10 +48,10 @@ def build_edited(study: Study, design: Design, design_path: Path, folder: Path) 
     """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form.
 
     Raises:
-        InputError: If the design was not made from the protocol, or its shots are not those of it.
+        InputError: If the design was made for another problem than the protocol's, or its shots are not those of it.
         VerificationError: If the design breaks a limit of the protocol; then nothing is written.
     """
-    require_own_design(study, design, design_path)
+    design = own_design(study, design, design_path)
     require_built(study, design, design_path)
     built = study.build(*played_design(study, design))
     return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})

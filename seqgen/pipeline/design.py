@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from seqgen import library
 from seqgen.design.artefact import Design, save_design
 from seqgen.design.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from seqgen.design.echo_times import EchoTimeLimits, echo_time_limits
@@ -18,6 +17,7 @@ from seqgen.design.optimise import DesignResult, optimise_pulse
 from seqgen.design.press_baseline import optimise_timing
 from seqgen.errors import InputError
 from seqgen.pipeline.design_check import derived_limits, require_limits
+from seqgen.pipeline.design_problem import problem_of
 from seqgen.pipeline.starts import start_files, start_pulses
 from seqgen.pipeline.study import Reporter, Study
 from seqgen.provenance import Provenance, source
@@ -169,6 +169,7 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         terms=result.terms,
         spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
         reference_ppm=protocol.water_shift_ppm,
+        problem=problem_of(study),
         provenance=Provenance(
             made_from={"protocol": study.source}
             | {f"start {name}": source(path) for name, path in start_files(study).items()},
@@ -257,9 +258,7 @@ def _problem(study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, 
         positions_per_slice=RESULT_POSITIONS_PER_SLICE if fine else DESIGN_POSITIONS_PER_SLICE,
         j_step_s=RESULT_J_STEP_S if fine else DESIGN_J_STEP_S,
         tr_s=getattr(protocol.sequence.params, "tr_s", None),
-        macromolecules=()
-        if protocol.sample.macromolecules == "none"
-        else library.macromolecule_peaks(protocol.sample.macromolecules),
+        macromolecules=study.macromolecule_peaks,
         plain_template=_template(study, None, te_s) if mixed else None,
         others=[
             _problem(_at_frequency(study, frequency_hz), pulse, te_s, fine=fine)

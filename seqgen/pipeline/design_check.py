@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seqgen.design.artefact import Design, waveforms
+from seqgen.design.artefact import Design
 from seqgen.design.limits import PulseLimits, pulse_limits, sequence_load
-from seqgen.errors import InputError, VerificationError
+from seqgen.errors import VerificationError
 from seqgen.pipeline.study import Study
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.events import SeqFile
@@ -71,41 +71,6 @@ def design_checks(study: Study, design: Design, seq: SeqFile) -> tuple[Check, ..
         ),
         study.exposure,
     )
-
-
-def require_own_design(study: Study, design: Design, path: Path) -> None:
-    """Refuse a design that was made from another protocol, or whose shots are not those of its protocol.
-
-    Raises:
-        InputError: If it is one.
-    """
-    made_from = design.provenance.made_from.get("protocol")
-    if made_from is None or made_from.sha256 != study.source.sha256:
-        raise InputError(
-            f"{path} was designed from {made_from.name if made_from else 'an unknown protocol'} "
-            f"({made_from.sha256[:12] if made_from else 'no hash'}...), not from {study.path} as it is now "
-            f"({study.source.sha256[:12]}...). Run `seqgen design` again with this protocol."
-        )
-    wrong = _other_shots(study, design)
-    if wrong:
-        raise InputError(f"{path} has {wrong}. {CHANGED}")
-
-
-def _other_shots(study: Study, design: Design) -> str:
-    """Return in what the shots of a design are not those of a protocol; empty if they are."""
-    spec = study.protocol.design
-    kinds = tuple("edited" if shot.pulses else "plain" for shot in design.shots)
-    if kinds != spec.shots:
-        return f"the shots {', '.join(kinds)}, but {study.path} wants {', '.join(spec.shots)}"
-    for number, shot in enumerate(design.shots, 1):
-        if shot.pulses and set(shot.pulses) != set(spec.places):
-            places = ", ".join(shot.pulses)
-            return f"pulses at {places} in shot {number}, but {study.path} wants them at {', '.join(spec.places)}"
-        if len(waveforms(shot)) > len(spec.waveforms):
-            return f"{len(waveforms(shot))} waveforms in shot {number}, but {study.path} wants {len(spec.waveforms)}"
-    if design.combine != spec.combine:
-        return f"combine {design.combine!r}, but {study.path} wants {spec.combine!r}"
-    return ""
 
 
 def played_design(study: Study, design: Design) -> tuple[Any, RFPulse | None, tuple[DesignedShot, ...]]:

@@ -17,7 +17,8 @@ from seqgen.design.members import Members, members_of
 from seqgen.design.spectra import pulse_acquire, response_axis
 from seqgen.errors import InputError, VerificationError
 from seqgen.pipeline.design import one_thread, played_problem
-from seqgen.pipeline.design_check import CHANGED, checks_as_played, failed_text, require_own_design
+from seqgen.pipeline.design_check import CHANGED, checks_as_played, failed_text
+from seqgen.pipeline.own_design import own_design
 from seqgen.pipeline.study import Reporter, Study, study_at_conditions
 from seqgen.report.canvas import save_figure
 from seqgen.report.designs import conditions_figure
@@ -168,14 +169,13 @@ def evaluate(study: Study, path: Path) -> Evaluation:
     """Return what a design file reaches, computed anew in double precision as `seqgen design` does it for the file.
 
     Args:
-        study: The protocol that it was made from.
+        study: The protocol that it was made from, or another of the same problem.
         path: The design file.
 
     Raises:
-        InputError: If the file cannot be read, was not made from the protocol, or its shots are not those of it.
+        InputError: If the file cannot be read, was made for another problem, or has other shots than the protocol.
     """
-    design = load_design(path)
-    require_own_design(study, design, path)
+    design = own_design(study, load_design(path), path)
     return Evaluation(
         study=study,
         path=path,

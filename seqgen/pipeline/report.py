@@ -23,7 +23,8 @@ from seqgen.pipeline.analyse import (
 from seqgen.pipeline.build import check_file
 from seqgen.pipeline.design_check import design_checks
 from seqgen.pipeline.folder import RunFolder
-from seqgen.pipeline.scan import read_truth, truth_path, water_path
+from seqgen.pipeline.own_design import own_design, require_own_design
+from seqgen.pipeline.scan import read_truth, require_own_seq, truth_path, water_path
 from seqgen.pipeline.study import Reporter, Study
 from seqgen.provenance import Provenance, require_source, sha256_file, source
 from seqgen.report.diagram import sequence_diagram
@@ -68,7 +69,8 @@ def make_report(study: Study, folder: RunFolder, reporter: Reporter) -> Path:
     bar = reporter.progress("Report")
     require_chain(study, folder)
     bar(1, 4)
-    design, result = load_design(folder.design), load_fit(folder.fit)
+    design = own_design(study, load_design(folder.design), folder.design)
+    result = load_fit(folder.fit)
     concentrations = read_concentrations(concentrations_path(folder.fit), folder.fit)
     truth = read_truth(truth_path(folder.raw), folder.raw)
     seq = read_seq(folder.edited)
@@ -121,8 +123,8 @@ def require_one_shot(study: Study) -> None:
 def require_chain(study: Study, folder: RunFolder) -> None:
     """Refuse a folder whose files were not made from one another."""
     design = load_design(folder.design)
-    require_source(design.provenance, "protocol", study.path, folder.design)
-    seq = read_seq(folder.edited)
+    require_own_design(study, design, folder.design)
+    seq = require_own_seq(study, folder.edited)
     stated = seq.definitions.get("seqgen_design_sha256", "")
     if stated != sha256_file(folder.design):
         raise InputError(

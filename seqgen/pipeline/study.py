@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from seqgen import config, library
 from seqgen.errors import InputError
 from seqgen.exposure import ExposureLimits
+from seqgen.model.macromolecules import MacromoleculePeak
 from seqgen.provenance import Progress, Source, source
 from seqgen.pulse.waveform import RFPulse
 from seqgen.sequence.plugins import BuildContext, Built, DesignedShot, plays_shots
@@ -96,6 +97,12 @@ class Study(ScanStudy):
         """Spin systems of the sample's metabolites."""
         extra = self.protocol.spin_systems_file
         return {name: library.spin_system(name, extra) for name in self.protocol.sample.metabolites}
+
+    @property
+    def macromolecule_peaks(self) -> Sequence[MacromoleculePeak]:
+        """Peaks of the sample's macromolecules; none where it has none."""
+        model = self.protocol.sample.macromolecules
+        return () if model == "none" else library.macromolecule_peaks(model)
 
     @property
     def relaxation(self) -> Mapping[str, Relaxation]:

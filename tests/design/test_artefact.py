@@ -32,6 +32,7 @@ def design():
         terms=({"window": (1.0, 0.5)}, {"window": (0.5, 0.1, -1.5)}),
         spectrometer_frequency_hz=123.2e6,
         reference_ppm=4.8,
+        problem={"design.duration_s": 0.02, "design.place": ["te1", "te2"], "design.te_max_s": None},
         provenance=Provenance(made_from={"protocol": Source(name="p.yaml", sha256="ab" * 32)}, seed=5),
     )
 
@@ -53,6 +54,7 @@ def test_round_trip_keeps_every_digit(design, tmp_path):
         "status",
         "spectrometer_frequency_hz",
         "reference_ppm",
+        "problem",
     ):
         assert getattr(got, name) == getattr(design, name), name
     assert asdict(got.metrics) == asdict(design.metrics)

@@ -156,8 +156,8 @@ def test_a_pulse_beyond_its_limits_is_found_out_and_not_built(study, finished, t
         ),
         (lambda content: content.update(combine="difference"), "combine 'difference', but .* wants 'joint'"),
         (
-            lambda content: content["provenance"]["made_from"]["protocol"].update(sha256="0" * 64),
-            "was designed from tiny.yaml .0000.*, not from .* as it is now",
+            lambda content: content["problem"].update({"design.duration_s": 0.03}),
+            "was designed for another problem than that of .*: design.duration_s is 0.03 in the design, 0.02 in the",
         ),
     ],
 )
