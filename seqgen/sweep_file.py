@@ -32,6 +32,8 @@ MAX_POINTS = 20_000
 """Most points of one study; more is a slip."""
 OWN_KEYS = ("schema_version", "name", "description")
 """Keys of a protocol that a study leaves alone."""
+_VARYING = ("vary", "together", "points")
+"""Sections that make points."""
 _SCALARS = tuple(f.name for f in fields(Metrics) if f.name not in ("terms", "bounds"))
 NUMBERS = (
     *_SCALARS,
@@ -50,10 +52,14 @@ _HEADER = "# A point of a sweep, complete by itself: `seqgen design` on this fil
 class Axis:
     """Keys that change together."""
 
-    keys: tuple[str, ...]
-    """Dotted keys as the study writes them, one or several."""
-    values: tuple[tuple[Any, ...], ...]
-    """One tuple per step along the axis: a value for each key."""
+    steps: tuple[Mapping[str, Any], ...]
+    """Dotted key, as the study writes it, to its value, for every step along the axis; a key that a step leaves out is
+    the protocol's."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every dotted key of a step."""
+        return tuple(dict.fromkeys(key for step in self.steps for key in step))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,8 +129,8 @@ class SweepStudy:
         """
         base = _plain(read_yaml(self.protocol).value)
         _locate_files(base, self.protocol.parent)
-        combinations = itertools.product(*(axis.values for axis in self.axes))
-        made = [_point(self, base, dict(zip(self.keys, itertools.chain(*row), strict=True))) for row in combinations]
+        combinations = itertools.product(*(axis.steps for axis in self.axes))
+        made = [_point(self, base, {key: each[key] for each in row for key in each}) for row in combinations]
         return tuple({point.id: point for point in made}.values())
 
 
@@ -160,15 +166,16 @@ def load_sweep(path: Path) -> SweepStudy:
     """
     root = read_yaml(path)
     require_schema_version(root, SCHEMA_VERSION)
-    head = validate_section(_Head, root, skip=("fixed", "vary", "together", "pareto"))
+    head = validate_section(_Head, root, skip=("fixed", *_VARYING, "pareto"))
     protocol = path.parent / head.protocol
     problems: list[str] = []
-    fixed, axes = _fixed(root, problems), [*_vary(root, problems), *_together(root, problems)]
+    fixed = _fixed(root, problems)
+    axes = [*_vary(root, problems), *_together(root, problems), *_points(root, problems)]
     names = _names(root, problems)
     if not axes and not problems:
         problems.append(f"{root.file}:1: a study varies something. Add `vary:` with a key and a list of its values.")
-    if prod(len(axis.values) for axis in axes) > MAX_POINTS:
-        total = prod(len(axis.values) for axis in axes)
+    total = prod(len(axis.steps) for axis in axes)
+    if total > MAX_POINTS:
         problems.append(f"{root.file}:1: the study has {total} points, more than {MAX_POINTS}. Shorten its lists.")
     if problems:
         raise InputError("\n".join(problems))
@@ -213,7 +220,7 @@ def _vary(root: Node, problems: list[str]) -> Iterator[Axis]:
     for key, node in _section(root, "vary", problems).items():
         values = _values(node, problems)
         if values is not None:
-            yield Axis(keys=(key,), values=tuple((value,) for value in values))
+            yield Axis(steps=tuple({key: value} for value in values))
 
 
 def _together(root: Node, problems: list[str]) -> Iterator[Axis]:
@@ -235,8 +242,22 @@ def _together(root: Node, problems: list[str]) -> Iterator[Axis]:
             counted = ", ".join(f"{key} {length}" for key, length in lengths.items())
             problems.append(f"{group.at}: keys in 'together' need lists of equal length, but have: {counted}.")
         elif len(lengths) == len(lists):
-            rows = tuple(zip(*(values for values in lists.values() if values is not None), strict=True))
-            yield Axis(keys=tuple(lists), values=rows)
+            rows = zip(*(values for values in lists.values() if values is not None), strict=True)
+            yield Axis(steps=tuple(dict(zip(lists, row, strict=True)) for row in rows))
+
+
+def _points(root: Node, problems: list[str]) -> Iterator[Axis]:
+    """Yield an axis of points that are written one by one."""
+    node = root.children().get("points")
+    if node is None:
+        return
+    steps = list(node.children().values()) if isinstance(node.value, CommentedSeq) else []
+    if not steps or not all(isinstance(step.value, CommentedMap) for step in steps):
+        problems.append(
+            f"{node.at}: 'points' must be a list with a section of dotted keys per point, but is {shown(node.value)}."
+        )
+        return
+    yield Axis(steps=tuple(_plain(step.value) for step in steps))
 
 
 def _values(node: Node, problems: list[str], *, distinct: bool = True) -> list[Any] | None:
@@ -296,15 +317,19 @@ def _names(root: Node, problems: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _written_keys(root: Node) -> Iterator[tuple[str, Node]]:
-    """Yield every dotted key of the sections `fixed`, `vary` and `together`."""
-    for name in ("fixed", "vary", "together"):
+    """Yield every dotted key of the sections `fixed` and `_VARYING`; one that several points state, once."""
+    for name in ("fixed", *_VARYING):
         section = root.children().get(name)
         groups = [section] if section is not None else []
         if section is not None and isinstance(section.value, CommentedSeq):
             groups = list(section.children().values())
+        first: dict[str, Node] = {}
         for group in groups:
             if isinstance(group.value, CommentedMap):
-                yield from group.children().items()
+                for key, node in group.children().items():
+                    if name != "points" or key not in first:
+                        first[key] = node
+                        yield key, node
 
 
 def _canonical(key: str, node: Node) -> tuple[str, ...] | str:
@@ -370,11 +395,23 @@ def _point(study: SweepStudy, base: dict[str, Any], values: dict[str, Any]) -> P
     loss = design.get("loss", {}) if isinstance(design, dict) else {}
     return Point(
         id=identity,
-        values=values,
+        values=_stated(study, base) | values,
         loss=value_text(loss),
         text=header + _dumped(tree),
         files=files,
     )
+
+
+def _stated(study: SweepStudy, base: dict[str, Any]) -> dict[str, Any]:
+    """Return what the protocol says of the keys that vary, where it spells them alike: points may leave them out."""
+    found = {}
+    for key in study.keys:
+        value: Any = base
+        for step in key.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
+        if value is not None:
+            found[key] = value
+    return found
 
 
 def _put(tree: dict[str, Any], key: str, names: tuple[str, ...], value: Any) -> None:

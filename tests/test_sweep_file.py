@@ -57,6 +57,29 @@ def test_points_are_all_combinations_and_complete_protocols(tmp_path):
         assert dict(protocol.design.loss) == loss
 
 
+def test_points_one_by_one_leave_the_rest_to_the_protocol(tmp_path):
+    path = study(
+        tmp_path,
+        "vary: {seed: [3, 4]}\npoints:\n"
+        "  - {design.duration_ms: 10, design.b1_max_hz: 500}\n  - {design.duration_ms: 12}\n  - {design.starts: 7}\n",
+    )
+    points = load_sweep(path).points
+    wanted = [(seed, *each) for seed in (3, 4) for each in ((10, 500, 3), (12, 300, 3), (20, 300, 7))]
+    for point, (seed, duration_ms, b1_max_hz, starts) in zip(points, wanted, strict=True):
+        design = tree(point.text)["design"]
+        assert tree(point.text)["seed"] == seed
+        assert (design["duration_ms"], design["b1_max_hz"], design["starts"]) == (duration_ms, b1_max_hz, starts)
+        # What a point leaves out stands in its row all the same.
+        assert dict(point.values) == {
+            "seed": seed,
+            "design.duration_ms": duration_ms,
+            "design.b1_max_hz": b1_max_hz,
+            "design.starts": starts,
+        }
+    alone = load_sweep(study(tmp_path, "vary: {seed: [3], design.duration_ms: [12]}\n")).points
+    assert alone[0].text == points[1].text
+
+
 def test_a_point_stays_itself_when_axes_and_comments_are_added(tmp_path):
     first = load_sweep(study(tmp_path, "vary: {design.duration_ms: [10, 20]}\n")).points
     grown = PROTOCOL.read_text().replace("description:", "# a word\ndescription: more about")
@@ -111,6 +134,10 @@ def test_files_travel_with_a_point_and_belong_to_it(tmp_path):
         ),
         ("vary: [1]\n", ":4: 'vary' must be a section of dotted keys"),
         ("together:\n  seed: [1, 2]\n  scanner: [x]\n", ":4: keys in 'together' need lists of equal length.*seed 2"),
+        ("points: {seed: 1}\n", ":4: 'points' must be a list with a section of dotted keys per point"),
+        ("points: [3]\n", ":4: 'points' must be a list with a section of dotted keys per point"),
+        ("points:\n  - {seed: 1}\n  - {sed: 1}\n", ":6: unknown key 'sed' in the top level"),
+        ("fixed: {seed: 2}\npoints: [{seed: 1}]\n", ":5: .*seed' is 'fixed.seed' of line 4 again"),
         ("together: 3\n", ":4: 'together' must be keys with lists"),
         ("fixed:\n  seed: 1\n", ":1: a study varies something"),
         ("vary:\n  seed: [1]\nvari: 1\n", ":6: unknown key 'vari'"),

@@ -21,6 +21,7 @@ from seqgen.sweep_file import ParetoSpec, Point, SweepStudy, value_text
 
 NO_RESULT = (
     "format",
+    "problem",
     "name",
     "provenance",
     "history",
