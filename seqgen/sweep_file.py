@@ -43,7 +43,7 @@ NUMBERS = (
 """Columns of the table that hold numbers, beside what varies and those that begin with one of `OPEN_COLUMNS`."""
 WORDS = ("point", "status", "combine", "search", "error")
 """Columns that hold words: they may colour."""
-OPEN_COLUMNS = ("bounds.", "press.", "shots[")
+OPEN_COLUMNS = ("bounds.", "ratio.", "press.", "shots[")
 """Beginnings of columns that the protocols and designs of the points decide."""
 _HEADER = "# A point of a sweep, complete by itself: `seqgen design` on this file makes its design again.\n"
 

@@ -109,7 +109,7 @@ def test_every_shipped_protocol_loads(name):
     assert protocol.scanner.vendor == ("ge" if ge else "siemens")
     assert {"Glu", "Gln"} <= set(protocol.sample.metabolites)
     by_window = protocol.design.loss == {"window": 1.0}
-    assert (protocol.design.te1_s, protocol.design.te2_s) == ((0.041, 0.034) if by_window else (0.02, 0.02))
+    assert (protocol.design.te1_s, protocol.design.te2_s) == ((0.041, 0.034) if by_window else (0.0121, 0.0121))
     most_hz = 8.0 if by_window else 10.0
     assert (protocol.design.b0_offsets_hz, protocol.design.b1_scales) == ((-most_hz, 0.0, most_hz), (0.8, 1.0, 1.2))
     phantom = name.startswith("phantom")

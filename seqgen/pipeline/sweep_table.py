@@ -130,12 +130,23 @@ def _results(content: Mapping[str, Any]) -> Row:
     for key, value in found.items():
         name = re.sub(r"(^|\.)metrics\.", r"\1", key)
         named["search" if key == "status" else name] = value
-    named |= _of_the_shots(content["shots"])
+    if len(content["shots"]) == 1:
+        named.pop("combine", None)
+    named |= _of_the_shots(content["shots"]) | _ratios(named)
     for prefix in ("", "press."):
         te1_s, te2_s = named.get(f"{prefix}te1_s"), named.get(f"{prefix}te2_s")
         if te1_s is not None and te2_s is not None:
             named[f"{prefix}te_s"] = round(te1_s + te2_s, 9)
     return named
+
+
+def _ratios(named: Row) -> Row:
+    """Return each Cramer-Rao bound over that of the plain sequence, and their product: ensembles then compare."""
+    bounds = {name.removeprefix("bounds."): value for name, value in named.items() if name.startswith("bounds.")}
+    ratio = {name: bound / named[f"press.bounds.{name}"] for name, bound in bounds.items()}
+    if not ratio:
+        return {}
+    return {f"ratio.{name}": value for name, value in ratio.items()} | {"ratio.product": math.prod(ratio.values())}
 
 
 def _of_the_shots(shots: Sequence[Mapping[str, Any]]) -> Row:

@@ -215,6 +215,12 @@ def test_the_table_comes_from_the_files(tmp_path):
         assert float(row["energy_hz2_s"]) == made.pulse.energy_hz2_s
         assert {name: float(row[f"terms.{name}"]) for name in made.metrics.terms} == dict(made.metrics.terms)
         assert (row["terms.crlb"] == "") == (row["design.loss"] == "{window: 1.0}")
+        bounds, plain = made.metrics.bounds, made.press_metrics.bounds
+        ratios = {name: float(row[f"ratio.{name}"]) for name in bounds}
+        assert ratios == pytest.approx({name: bounds[name] / plain[name] for name in bounds}, rel=1e-12)
+        wanted_product = np.prod(list(ratios.values())) if bounds else None
+        assert (float(row["ratio.product"]) if bounds else None) == pytest.approx(wanted_product)
+        assert not [name for name in row if name.startswith(("problem", "combine", "history", "landscape"))]
     bounded = [f"pareto_te_s_bounds_{name}_energy_hz2_s.png" for name in study_bounds(folder, rows)]
     assert [path.name for path in report.fronts] == ["pareto_contamination_signal.png", *bounded]
     costs = [[float(row["contamination"]), -float(row["signal"])] for row in rows]
