@@ -7,7 +7,8 @@ import torch
 
 from seqgen.design.evaluate import Metrics
 from seqgen.design.optimise import DesignResult, optimise_pulse
-from seqgen.pipeline.design import _limits, _minimum_te_s, _problem
+from seqgen.pipeline.design import _limits
+from seqgen.pipeline.design_problem import minimum_te_s, problem_on_sequence
 from seqgen.pipeline.study import Study
 from seqgen.pulse.waveform import RFPulse
 
@@ -58,8 +59,8 @@ def stand_in(study: Study) -> RFPulse:
 def design(study: Study) -> CountedDesign:
     """Return the design of a study's protocol, as `seqgen design` finds it."""
     spec, protocol = study.protocol.design, study.protocol
-    limits = _limits(study, stand_in(study), _minimum_te_s(study, None))
-    problem = _Counted(_problem(study, stand_in(study), limits.on_raster(spec.te1_s, spec.te2_s)))
+    limits = _limits(study, stand_in(study), minimum_te_s(study, None))
+    problem = _Counted(problem_on_sequence(study, stand_in(study), limits.on_raster(spec.te1_s, spec.te2_s)))
     begin = time.process_time()
     result = optimise_pulse(
         problem,
@@ -75,7 +76,7 @@ def design(study: Study) -> CountedDesign:
 
 def judged(study: Study, result: DesignResult) -> Metrics:
     """Return the metrics of a pulse at its echo times, with fine steps and positions."""
-    problem = _problem(study, stand_in(study), (result.shots[0].te1_s, result.shots[0].te2_s), fine=True)
+    problem = problem_on_sequence(study, stand_in(study), (result.shots[0].te1_s, result.shots[0].te2_s), fine=True)
     times = (torch.tensor(te_s, dtype=torch.float64) for te_s in (result.shots[0].te1_s, result.shots[0].te2_s))
     with torch.no_grad():
         return problem.loss_and_metrics(result.pulse.b1_hz, *times)[1]

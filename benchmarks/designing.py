@@ -21,7 +21,7 @@ from benchmarks import epoch
 from benchmarks.measure import cpu_seconds, largest_error, side_by_side
 from seqgen.design import forward
 from seqgen.design.evaluate import Evaluator
-from seqgen.pipeline import design
+from seqgen.pipeline.design_problem import problem_on_sequence
 from seqgen.pipeline.study import load_study
 from seqgen.pulse.waveform import RFPulse
 from seqgen.simulate.averaged import unaveraged
@@ -60,7 +60,7 @@ def problem(case: str, way: str) -> Evaluator:
     n_samples = round(spec.duration_s / spec.rf_dwell_s)
     stand_in = RFPulse(b1_hz=torch.ones(n_samples, dtype=torch.complex128), dwell_s=spec.rf_dwell_s, name="edit")
     with _way(way):
-        return design._problem(study, stand_in, (spec.te1_s, spec.te2_s))
+        return problem_on_sequence(study, stand_in, (spec.te1_s, spec.te2_s))
 
 
 def value_and_gradient(made: Evaluator) -> Tensor:

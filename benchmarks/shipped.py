@@ -16,7 +16,7 @@ from seqgen import library
 from seqgen.design.artefact import Design, load_design
 from seqgen.design.evaluate import Evaluator
 from seqgen.design.forward import PlayedShot
-from seqgen.pipeline.design import _problem
+from seqgen.pipeline.design_problem import problem_on_sequence
 from seqgen.pipeline.study import Study, load_study
 
 NEAR = 0.01
@@ -26,7 +26,7 @@ NEAR = 0.01
 def problem(study: Study, design: Design) -> Evaluator:
     """Return the problem as the search saw it, at the echo times of the design."""
     first = next(shot for shot in design.shots if shot.pulses)
-    return _problem(study, next(iter(first.pulses.values())), (first.te1_s, first.te2_s))
+    return problem_on_sequence(study, next(iter(first.pulses.values())), (first.te1_s, first.te2_s))
 
 
 def value_and_gradient(made: Evaluator, design: Design) -> torch.Tensor:

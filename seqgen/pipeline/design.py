@@ -2,42 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from seqgen.design.artefact import Design, save_design
 from seqgen.design.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from seqgen.design.echo_times import EchoTimeLimits, echo_time_limits
-from seqgen.design.evaluate import Evaluator, Metrics, evaluator
-from seqgen.design.forward import PlayedShot
+from seqgen.design.evaluate import Metrics
 from seqgen.design.optimise import DesignResult, optimise_pulse
-from seqgen.design.press_baseline import optimise_timing
 from seqgen.errors import InputError
+from seqgen.pipeline.baseline import best_plain
 from seqgen.pipeline.design_check import derived_limits, require_limits
-from seqgen.pipeline.design_problem import problem_of
+from seqgen.pipeline.design_problem import bare_params, minimum_te_s, played_problem, problem_of, problem_on_sequence
 from seqgen.pipeline.starts import start_files, start_pulses
 from seqgen.pipeline.study import Reporter, Study
 from seqgen.provenance import Provenance, source
 from seqgen.pulse.waveform import RFPulse
-from seqgen.seqfile.cycle import phase_cycle
-from seqgen.seqfile.played import built_shots
 from seqgen.sequence.plugins import DesignedShot
-from seqgen.simulate.propagate import DESIGN_J_STEP_S, RESULT_J_STEP_S
-from seqgen.timeline import Timeline
-
-DESIGN_POSITIONS_PER_SLICE = 8
-RESULT_POSITIONS_PER_SLICE = 16
-_BARE: dict[str, Any] = {
-    "water_suppression": "none",
-    "outer_volume_suppression": False,
-    "dummy_scans": 0,
-    "water_reference_averages": 0,
-    "noise_scans": 0,
-}
-"""Parameters of a sequence whose shots hold the pulses of the echo alone."""
 
 
 class DesignInterrupted(KeyboardInterrupt):
@@ -48,7 +31,9 @@ class DesignInterrupted(KeyboardInterrupt):
         self.design = design
 
 
-def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = False) -> Design:
+def make_design(
+    study: Study, path: Path, reporter: Reporter, *, resume: bool = False, baselines: Path | None = None
+) -> Design:
     """Optimise plain PRESS and the editing pulse for the protocol's loss, and write the design file.
 
     The numbers in the file are those of the waveform on the RF raster with finer steps and more positions than the
@@ -62,6 +47,7 @@ def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = 
         path: The design file.
         reporter: Tells the user.
         resume: Go on from the checkpoint beside `path`.
+        baselines: Folder of the best plain sequences that other designs have searched (see `best_plain`), or None.
 
     Raises:
         InputError: If a loss is not finite (the best pulse before it is written), or there is no checkpoint of this
@@ -73,7 +59,7 @@ def make_design(study: Study, path: Path, reporter: Reporter, *, resume: bool = 
     at = checkpoint_path(path)
     checkpoint = load_checkpoint(at, identity) if resume else Checkpoint(at, identity)
     with one_thread():
-        design, result = _designed(study, reporter, checkpoint)
+        design, result = _designed(study, reporter, checkpoint, baselines)
     require_limits(study, design)
     save_design(design, path)
     if result.interrupted:
@@ -98,7 +84,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple[Design, DesignResult]:
+def _designed(
+    study: Study, reporter: Reporter, checkpoint: Checkpoint, baselines: Path | None
+) -> tuple[Design, DesignResult]:
     """Return the finished design of a protocol, and how its search ended."""
     protocol = study.protocol
     spec = protocol.design
@@ -107,31 +95,17 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         dwell_s=spec.rf_dwell_s,
         name="edit",
     )
-    raster_s = 2 * protocol.scanner.block_raster_s
-    plain_minimum = _minimum_te_s(study, None)
+    plain_minimum = minimum_te_s(study, None)
     limits = _limits(study, stand_in, plain_minimum)
     limits.require_start(spec)
     _require_buildable(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     pulse_limits = derived_limits(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     starts = start_pulses(study)
-    plain = _problem(study, None, (max(spec.te1_s, plain_minimum[0]), max(spec.te2_s, plain_minimum[1])))
-    baseline = "Best plain PRESS" if plain.model.has_echo_times else "Hard pulse"
-    reporter.say(f"{baseline} for the loss {dict(spec.loss)} ...")
-    if plain.model.needs_waveform:
-        raise InputError(
-            f"Sequence {protocol.sequence.name} edits without a design too, so there is no plain PRESS to beat. Design "
-            f"for `press` with place: {' and '.join(spec.places)}."
-        )
-    press = optimise_timing(
-        plain,
-        te_min_s=plain_minimum,
-        te_raster_s=raster_s,
-        progress=reporter.progress("TE-optimised PRESS" if plain.model.has_echo_times else baseline),
-    )
+    press = best_plain(study, reporter, baselines)
     if pulse_limits.energy_max_hz2_s < spec.energy_max_hz2_s:
         reporter.say(f"{pulse_limits.energy_max_by} leaves the pulse {pulse_limits.energy_max_hz2_s:.4g} Hz^2 s.")
     reporter.say(f"Editing pulse of {spec.duration_s * 1e3:g} ms at {' and '.join(spec.places)} ...")
-    edited = _problem(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
+    edited = problem_on_sequence(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     result = optimise_pulse(
         edited,
         b1_max_hz=pulse_limits.b1_max_hz,
@@ -146,13 +120,8 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         progress=reporter.progress("Editing pulse"),
     )
     numbers = reporter.progress("Final numbers")
-    fine_press = _problem(study, None, (press.te1_s, press.te2_s), fine=True)
-    numbers(1, 3)
     metrics, phases_rad = _reached(study, result.shots)
-    numbers(2, 3)
-    with torch.no_grad():
-        _, press_metrics = fine_press.loss_and_metrics(None, *_seconds(press.te1_s, press.te2_s))
-    numbers(3, 3)
+    numbers(1, 1)
     design = Design(
         name=protocol.name,
         shots=tuple(
@@ -162,8 +131,8 @@ def _designed(study: Study, reporter: Reporter, checkpoint: Checkpoint) -> tuple
         metrics=metrics,
         press_te1_s=press.te1_s,
         press_te2_s=press.te2_s,
-        press_metrics=press_metrics,
-        press_optima=tuple((optimum.te1_s, optimum.te2_s, optimum.loss) for optimum in press.optima),
+        press_metrics=press.metrics,
+        press_optima=press.optima,
         history=result.history,
         status=result.status,
         terms=result.terms,
@@ -187,27 +156,10 @@ def _reached(study: Study, shots: Sequence[DesignedShot]) -> tuple[Metrics, tupl
     """
     problem, played = played_problem(study, shots)
     for shot in shots:
-        study.build(_bare_params(study, (shot.te1_s, shot.te2_s)), next(iter(shot.pulses.values()), None))
+        study.build(bare_params(study, (shot.te1_s, shot.te2_s)), next(iter(shot.pulses.values()), None))
     with torch.no_grad():
         _, metrics = problem.loss_of_shots(played)
         return metrics, problem.receiver_phase_rad(played)
-
-
-def played_problem(study: Study, shots: Sequence[DesignedShot]) -> tuple[Evaluator, list[PlayedShot]]:
-    """Return the problem with fine steps and many positions at the echo times of shots, and what each of them plays.
-
-    A single shot without a pulse is the plain sequence that a design is compared with.
-    """
-    first = next((shot for shot in shots if shot.pulses), shots[0])
-    problem = _problem(study, next(iter(first.pulses.values()), None), (first.te1_s, first.te2_s), fine=True)
-    played = [
-        PlayedShot(
-            b1_hz={place: pulse.b1_hz for place, pulse in shot.pulses.items()} or None,
-            **dict(zip(("te1_s", "te2_s"), _seconds(shot.te1_s, shot.te2_s), strict=True)),
-        )
-        for shot in shots
-    ]
-    return problem, played
 
 
 def _require_buildable(study: Study, stand_in: RFPulse, te_s: tuple[float, float]) -> None:
@@ -227,65 +179,13 @@ def _require_buildable(study: Study, stand_in: RFPulse, te_s: tuple[float, float
     study.build(study.params_at(*te_s), None, shots)
 
 
-def _minimum_te_s(study: Study, pulse: RFPulse | None) -> tuple[float, float]:
-    """Return the shortest echo times of the protocol's own sequence, s."""
-    return study.protocol.sequence.spec.minimum_te_s(study.params(), study.context(pulse))
-
-
 def _limits(study: Study, pulse: RFPulse, plain_minimum_s: tuple[float, float]) -> EchoTimeLimits:
     """Return the limits of the echo times with the designed pulse; TE/4, where it counts, on the raster too."""
     places = study.protocol.design.places
     return echo_time_limits(
         places,
-        _minimum_te_s(study, pulse),
+        minimum_te_s(study, pulse),
         plain_minimum_s,
         (4 if {"te1", "te2"} & set(places) else 2) * study.protocol.scanner.block_raster_s,
         study.protocol.design.te_max_s,
     )
-
-
-def _problem(study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, fine: bool = False) -> Evaluator:
-    """Return the design problem on the protocol's own sequence, built at some echo times, plain or with a stand-in."""
-    protocol = study.protocol
-    mixed = pulse is not None and "plain" in protocol.design.shots
-    return evaluator(
-        protocol.design,
-        _template(study, pulse, te_s),
-        study.systems,
-        study.relaxation,
-        spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
-        reference_ppm=protocol.water_shift_ppm,
-        positions_per_slice=RESULT_POSITIONS_PER_SLICE if fine else DESIGN_POSITIONS_PER_SLICE,
-        j_step_s=RESULT_J_STEP_S if fine else DESIGN_J_STEP_S,
-        tr_s=getattr(protocol.sequence.params, "tr_s", None),
-        macromolecules=study.macromolecule_peaks,
-        plain_template=_template(study, None, te_s) if mixed else None,
-        others=[
-            _problem(_at_frequency(study, frequency_hz), pulse, te_s, fine=fine)
-            for frequency_hz in protocol.design.other_frequencies_hz
-        ],
-    )
-
-
-def _at_frequency(study: Study, frequency_hz: float) -> Study:
-    """Return a study at another spectrometer frequency, and at no further one."""
-    design = replace(study.protocol.design, other_frequencies_hz=())
-    return replace(study, protocol=replace(study.protocol, spectrometer_frequency_hz=frequency_hz, design=design))
-
-
-def _template(study: Study, pulse: RFPulse | None, te_s: tuple[float, float]) -> Sequence[Timeline]:
-    """Return the shots of one phase cycle of the protocol's sequence without suppression and references."""
-    built = study.build(_bare_params(study, te_s), pulse)
-    return phase_cycle(built_shots(built.blocks, study.protocol.scanner, f"{study.protocol.name} template"))
-
-
-def _bare_params(study: Study, te_s: tuple[float, float]) -> Any:
-    """Return the parameters of the protocol's sequence at some echo times, with the pulses of the echo alone."""
-    known = {field.name for field in fields(study.protocol.sequence.params)}
-    bare = {name: value for name, value in _BARE.items() if name in known}
-    return study.params_at(*te_s, **bare)
-
-
-def _seconds(*times_s: float) -> tuple[torch.Tensor, ...]:
-    """Return times as float64 tensors."""
-    return tuple(torch.tensor(time_s, dtype=torch.float64) for time_s in times_s)

@@ -1,14 +1,35 @@
-"""What a design depends on: all that tells one design problem from another."""
+"""The design problem of a protocol: what tells it from others, and made concrete on the protocol's own sequence."""
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from hashlib import sha256
 from typing import Any
 
+import torch
+
+from seqgen.design.evaluate import Evaluator, evaluator
+from seqgen.design.forward import PlayedShot
 from seqgen.design.problem import DesignSpec
 from seqgen.pipeline.study import Study
+from seqgen.pulse.waveform import RFPulse
+from seqgen.seqfile.cycle import phase_cycle
+from seqgen.seqfile.played import built_shots
+from seqgen.sequence.plugins import DesignedShot
 from seqgen.sequence.scan import ScanParams
+from seqgen.simulate.propagate import DESIGN_J_STEP_S, RESULT_J_STEP_S
+from seqgen.timeline import Timeline
 
+DESIGN_POSITIONS_PER_SLICE = 8
+RESULT_POSITIONS_PER_SLICE = 16
+_BARE: dict[str, Any] = {
+    "water_suppression": "none",
+    "outer_volume_suppression": False,
+    "dummy_scans": 0,
+    "water_reference_averages": 0,
+    "noise_scans": 0,
+}
+"""Parameters of a sequence whose shots hold the pulses of the echo alone."""
 _SLICES = {"slice_carrier_ppm", "slew_fraction"}
 """Parameters of every scan that shape its slices and crushers."""
 _FREE = {field.name for field in fields(ScanParams)} - _SLICES | {"te1_s", "te2_s"}
@@ -47,6 +68,77 @@ def problem_of(study: Study) -> dict[str, Any]:
         problem["sample.macromolecules"] = _hash([asdict(peak) for peak in study.macromolecule_peaks])
     plain: dict[str, Any] = json.loads(json.dumps(problem, default=dict))
     return plain
+
+
+def played_problem(study: Study, shots: Sequence[DesignedShot]) -> tuple[Evaluator, list[PlayedShot]]:
+    """Return the problem with fine steps and many positions at the echo times of shots, and what each of them plays.
+
+    A single shot without a pulse is the plain sequence that a design is compared with.
+    """
+    first = next((shot for shot in shots if shot.pulses), shots[0])
+    problem = problem_on_sequence(study, next(iter(first.pulses.values()), None), (first.te1_s, first.te2_s), fine=True)
+    played = [
+        PlayedShot(
+            b1_hz={place: pulse.b1_hz for place, pulse in shot.pulses.items()} or None,
+            **dict(zip(("te1_s", "te2_s"), seconds(shot.te1_s, shot.te2_s), strict=True)),
+        )
+        for shot in shots
+    ]
+    return problem, played
+
+
+def problem_on_sequence(
+    study: Study, pulse: RFPulse | None, te_s: tuple[float, float], *, fine: bool = False
+) -> Evaluator:
+    """Return the design problem on the protocol's own sequence, built at some echo times, plain or with a stand-in."""
+    protocol = study.protocol
+    mixed = pulse is not None and "plain" in protocol.design.shots
+    return evaluator(
+        protocol.design,
+        _template(study, pulse, te_s),
+        study.systems,
+        study.relaxation,
+        spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
+        reference_ppm=protocol.water_shift_ppm,
+        positions_per_slice=RESULT_POSITIONS_PER_SLICE if fine else DESIGN_POSITIONS_PER_SLICE,
+        j_step_s=RESULT_J_STEP_S if fine else DESIGN_J_STEP_S,
+        tr_s=getattr(protocol.sequence.params, "tr_s", None),
+        macromolecules=study.macromolecule_peaks,
+        plain_template=_template(study, None, te_s) if mixed else None,
+        others=[
+            problem_on_sequence(_at_frequency(study, frequency_hz), pulse, te_s, fine=fine)
+            for frequency_hz in protocol.design.other_frequencies_hz
+        ],
+    )
+
+
+def minimum_te_s(study: Study, pulse: RFPulse | None) -> tuple[float, float]:
+    """Return the shortest echo times of the protocol's own sequence, s."""
+    return study.protocol.sequence.spec.minimum_te_s(study.params(), study.context(pulse))
+
+
+def bare_params(study: Study, te_s: tuple[float, float]) -> Any:
+    """Return the parameters of the protocol's sequence at some echo times, with the pulses of the echo alone."""
+    known = {field.name for field in fields(study.protocol.sequence.params)}
+    bare = {name: value for name, value in _BARE.items() if name in known}
+    return study.params_at(*te_s, **bare)
+
+
+def _at_frequency(study: Study, frequency_hz: float) -> Study:
+    """Return a study at another spectrometer frequency, and at no further one."""
+    design = replace(study.protocol.design, other_frequencies_hz=())
+    return replace(study, protocol=replace(study.protocol, spectrometer_frequency_hz=frequency_hz, design=design))
+
+
+def _template(study: Study, pulse: RFPulse | None, te_s: tuple[float, float]) -> Sequence[Timeline]:
+    """Return the shots of one phase cycle of the protocol's sequence without suppression and references."""
+    built = study.build(bare_params(study, te_s), pulse)
+    return phase_cycle(built_shots(built.blocks, study.protocol.scanner, f"{study.protocol.name} template"))
+
+
+def seconds(*times_s: float) -> tuple[torch.Tensor, ...]:
+    """Return times as float64 tensors."""
+    return tuple(torch.tensor(time_s, dtype=torch.float64) for time_s in times_s)
 
 
 def _hash(content: Any) -> str:

@@ -16,8 +16,9 @@ from seqgen.design.evaluate import Evaluator, Metrics
 from seqgen.design.members import Members, members_of
 from seqgen.design.spectra import pulse_acquire, response_axis
 from seqgen.errors import InputError, VerificationError
-from seqgen.pipeline.design import one_thread, played_problem
+from seqgen.pipeline.design import one_thread
 from seqgen.pipeline.design_check import CHANGED, checks_as_played, failed_text
+from seqgen.pipeline.design_problem import played_problem
 from seqgen.pipeline.own_design import own_design
 from seqgen.pipeline.study import Reporter, Study, study_at_conditions
 from seqgen.report.canvas import save_figure

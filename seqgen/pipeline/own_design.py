@@ -9,9 +9,8 @@ from typing import Any
 from seqgen.axes import ppm_to_hz
 from seqgen.design.artefact import Design, waveforms
 from seqgen.errors import InputError
-from seqgen.pipeline.design import played_problem
 from seqgen.pipeline.design_check import CHANGED
-from seqgen.pipeline.design_problem import problem_of
+from seqgen.pipeline.design_problem import played_problem, problem_of
 from seqgen.pipeline.study import Study
 
 _MOST_SHOWN = 4

@@ -56,6 +56,11 @@ class PointFolder:
         """How long its last computation took, and why it failed if it did."""
         return self.path / "record.json"
 
+    @property
+    def baselines(self) -> Path:
+        """The best plain sequences that points of the sweep have searched."""
+        return self.path.parent.parent / "baselines"
+
     def state(self) -> State:
         """Return how far the point is.
 
@@ -147,12 +152,12 @@ def _design(point: PointFolder, reporter: Reporter) -> None:
     at = checkpoint_path(point.design)
     resume = _resumable(at, {"protocol": study.source.sha256, "seed": study.protocol.seed})
     try:
-        make_design(study, point.design, reporter, resume=resume)
+        make_design(study, point.design, reporter, resume=resume, baselines=point.baselines)
     except Exception:
         # A checkpoint of another machine may not replay to the last bit: it is still there, and the search begins anew.
         if not (resume and at.exists()):
             raise
-        make_design(study, point.design, reporter)
+        make_design(study, point.design, reporter, baselines=point.baselines)
 
 
 def _resumable(at: Path, identity: Mapping[str, str | int]) -> bool:

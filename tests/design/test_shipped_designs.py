@@ -12,8 +12,9 @@ import torch
 from seqgen import library
 from seqgen.design.artefact import load_design
 from seqgen.pipeline.build import build_edited
-from seqgen.pipeline.design import one_thread, played_problem
+from seqgen.pipeline.design import one_thread
 from seqgen.pipeline.design_check import played_design
+from seqgen.pipeline.design_problem import played_problem
 from seqgen.pipeline.evaluate import evaluate, flat
 from seqgen.pipeline.starts import start_files
 from seqgen.pipeline.study import load_study, study_at_conditions

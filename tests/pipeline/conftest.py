@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seqgen.design import press_baseline
-from seqgen.pipeline import design as design_link
+from seqgen.pipeline import baseline, design_problem
 from seqgen.pipeline.run import run_all
 from seqgen.pipeline.study import load_study
 
@@ -67,8 +67,8 @@ def finished(study, tmp_path_factory):
         return genuine(*args, step_s=0.1, refine=1, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(design_link, "optimise_timing", coarse)
-        patch.setattr(design_link, "DESIGN_POSITIONS_PER_SLICE", 2)
-        patch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 4)
+        patch.setattr(baseline, "optimise_timing", coarse)
+        patch.setattr(design_problem, "DESIGN_POSITIONS_PER_SLICE", 2)
+        patch.setattr(design_problem, "RESULT_POSITIONS_PER_SLICE", 4)
         result = run_all(study, folder, reporter, time="2026-01-01T00:00:00Z")
     return folder, result, reporter

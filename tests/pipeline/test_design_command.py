@@ -17,6 +17,7 @@ from seqgen.design.artefact import load_design
 from seqgen.design.evaluate import Evaluator
 from seqgen.design.press_baseline import LocalOptimum
 from seqgen.errors import InputError
+from seqgen.pipeline import baseline, design_problem
 from seqgen.pipeline import design as design_link
 from seqgen.pipeline.study import load_study
 
@@ -31,15 +32,15 @@ def coarse(monkeypatch):
     """Few positions, and a fixed answer for plain PRESS in the time of one evaluation."""
     genuine = press_baseline.optimise_timing
     monkeypatch.setattr(
-        design_link, "optimise_timing", lambda *args, **options: genuine(*args, step_s=1.0, refine=1, **options)
+        baseline, "optimise_timing", lambda *args, **options: genuine(*args, step_s=1.0, refine=1, **options)
     )
     monkeypatch.setattr(
         press_baseline,
         "_descend",
         lambda problem, region, te_s, step_s: LocalOptimum(te1_s=te_s[0], te2_s=te_s[1], loss=0.0),
     )
-    monkeypatch.setattr(design_link, "DESIGN_POSITIONS_PER_SLICE", 1)
-    monkeypatch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 2)
+    monkeypatch.setattr(design_problem, "DESIGN_POSITIONS_PER_SLICE", 1)
+    monkeypatch.setattr(design_problem, "RESULT_POSITIONS_PER_SLICE", 2)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ from click.testing import CliRunner
 
 from seqgen.cli import main
 from seqgen.design.artefact import load_design
-from seqgen.pipeline import design as design_link
+from seqgen.pipeline import design_problem
 from seqgen.pipeline.evaluate import evaluate, nominal_spectra
 
 
 @pytest.fixture(autouse=True)
 def _coarse(monkeypatch):
     """As many positions as the study of these tests was designed with."""
-    monkeypatch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 4)
+    monkeypatch.setattr(design_problem, "RESULT_POSITIONS_PER_SLICE", 4)
 
 
 def call(*arguments):

@@ -12,8 +12,8 @@ from seqgen.cli import main
 from seqgen.design import press_baseline
 from seqgen.design.press_baseline import LocalOptimum
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
+from seqgen.pipeline import baseline, design_check, design_problem
 from seqgen.pipeline import design as design_link
-from seqgen.pipeline import design_check
 from seqgen.pipeline.build import build_edited
 from seqgen.pipeline.design import make_design
 from seqgen.pipeline.study import load_scan_study, load_study
@@ -49,15 +49,15 @@ def coarse(monkeypatch):
     """Few positions, and the best point of a coarse grid for plain PRESS."""
     genuine = press_baseline.optimise_timing
     monkeypatch.setattr(
-        design_link, "optimise_timing", lambda *args, **options: genuine(*args, step_s=0.01, refine=1, **options)
+        baseline, "optimise_timing", lambda *args, **options: genuine(*args, step_s=0.01, refine=1, **options)
     )
     monkeypatch.setattr(
         press_baseline,
         "_descend",
         lambda problem, region, te_s, step_s: LocalOptimum(te1_s=te_s[0], te2_s=te_s[1], loss=0.0),
     )
-    monkeypatch.setattr(design_link, "DESIGN_POSITIONS_PER_SLICE", 1)
-    monkeypatch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 2)
+    monkeypatch.setattr(design_problem, "DESIGN_POSITIONS_PER_SLICE", 1)
+    monkeypatch.setattr(design_problem, "RESULT_POSITIONS_PER_SLICE", 2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from seqgen.axes import ppm_to_hz
 from seqgen.design.forward import PlayedShot
 from seqgen.design.members import members_of
 from seqgen.errors import InputError
-from seqgen.pipeline.design import _at_frequency, _problem
+from seqgen.pipeline.design_problem import _at_frequency, problem_on_sequence
 from seqgen.pipeline.study import load_study
 from seqgen.pulse.waveform import RFPulse
 
@@ -27,7 +27,9 @@ def wave():
 def problem_of(study, **changes):
     spec = replace(study.protocol.design, **changes)
     pulse = RFPulse(b1_hz=torch.ones(N, dtype=torch.complex128), dwell_s=2e-5, name="edit")
-    return _problem(replace(study, protocol=replace(study.protocol, design=spec)), pulse, (spec.te1_s, spec.te2_s))
+    return problem_on_sequence(
+        replace(study, protocol=replace(study.protocol, design=spec)), pulse, (spec.te1_s, spec.te2_s)
+    )
 
 
 def shot_of(study):

@@ -14,9 +14,8 @@ from seqgen.design.artefact import load_design
 from seqgen.design.checkpoint import Checkpoint
 from seqgen.design.evaluate import Evaluator
 from seqgen.design.press_baseline import LocalOptimum
-from seqgen.pipeline import design as design_link
+from seqgen.pipeline import baseline, design_problem, sweep_point
 from seqgen.pipeline import sweep as sweep_link
-from seqgen.pipeline import sweep_point
 from seqgen.pipeline.sweep_table import report_sweep, table_text
 from seqgen.report.pareto import non_dominated
 from seqgen.simulate import slices
@@ -44,15 +43,15 @@ def coarse(monkeypatch):
     monkeypatch.setattr(slices, "response", remembered)
     genuine = press_baseline.optimise_timing
     monkeypatch.setattr(
-        design_link, "optimise_timing", lambda *args, **options: genuine(*args, step_s=0.2, refine=1, **options)
+        baseline, "optimise_timing", lambda *args, **options: genuine(*args, step_s=0.2, refine=1, **options)
     )
     monkeypatch.setattr(
         press_baseline,
         "_descend",
         lambda problem, region, te_s, step_s: LocalOptimum(te1_s=te_s[0], te2_s=te_s[1], loss=0.0),
     )
-    monkeypatch.setattr(design_link, "DESIGN_POSITIONS_PER_SLICE", 1)
-    monkeypatch.setattr(design_link, "RESULT_POSITIONS_PER_SLICE", 2)
+    monkeypatch.setattr(design_problem, "DESIGN_POSITIONS_PER_SLICE", 1)
+    monkeypatch.setattr(design_problem, "RESULT_POSITIONS_PER_SLICE", 2)
 
 
 @pytest.fixture
