@@ -12,7 +12,6 @@ import click
 from seqgen.errors import SeqgenError, VerificationError
 
 if TYPE_CHECKING:
-    from seqgen.design.evaluate import Metrics
     from seqgen.pipeline.study import ScanStudy, Study
     from seqgen.provenance import Progress
     from seqgen.report.html import Verdict
@@ -241,6 +240,7 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from seqgen.design.artefact import design_text
     from seqgen.design.landscape import landscape_text
     from seqgen.pipeline.design import DesignInterrupted, make_design
 
@@ -265,33 +265,11 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
         },
         "landscape": None if made.landscape is None else made.landscape.to_json(),
     }
-    rows = (
-        ("edited", made.te1_s, made.te2_s, made.metrics),
-        (made.baseline_name, made.press_te1_s, made.press_te2_s, made.press_metrics),
-    )
-    table = "\n".join(
-        f"{name:18} TE1 {te1 * 1e3:7.2f} ms  TE2 {te2 * 1e3:7.2f} ms  signal {m.signal:.4f}  "
-        f"contamination {m.contamination:.4f}  loss {m.loss:.4f}{_overlap(m)}"
-        for name, te1, te2, m in rows
-    )
-    others = ", ".join(f"{a * 1e3:.1f} + {b * 1e3:.1f} ({loss:.3f})" for a, b, loss in made.press_optima[1:4])
-    if others:
-        table += f"\nOther optima of PRESS, TE1 + TE2 in ms (loss): {others}"
-    peak = "\n".join(f"Pulse: peak {p.peak_hz:.4f} Hz, energy {p.energy_hz2_s:.3f} Hz^2 s" for p in made.pulses)
-    peak += f"; {made.status}"
     starts = "" if made.landscape is None else f"{landscape_text(made.landscape)}\n"
-    _print(as_json, result, f"{table}\n{peak}\n{starts}Design: {output}")
+    _print(as_json, result, f"{design_text(made)}\n{starts}Design: {output}")
     if interrupted:
         console.say("Interrupted: this is the best pulse so far; --resume goes on.")
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _overlap(metrics: "Metrics") -> str:
-    """Return the overlap with the wanted state beside its unitary maximum, where the design has one."""
-    if metrics.overlap is None or metrics.overlap_maximum is None:
-        return ""
-    ratio = metrics.overlap / metrics.overlap_maximum
-    return f"  overlap {metrics.overlap:.4f} of at most {metrics.overlap_maximum:.4f} ({ratio:.4f})"
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """The design as a file: pulse, timings, what it reaches, what it was made from."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +93,40 @@ def waveforms(shot: DesignedShot) -> list[tuple[tuple[str, ...], RFPulse]]:
         else:
             found.append(((place,), pulse))
     return found
+
+
+def design_text(design: Design) -> str:
+    """Return for a terminal what a design reaches beside the best plain sequence, and its pulses."""
+    first, *others = design.shots
+    lines = [
+        f"{'':18} {'TE1 (ms)':>9} {'TE2 (ms)':>9} {'signal':>8} {'contamination':>14} {'both by areas':>18} {'loss':>9}",
+        _reached_text("design", first.te1_s, first.te2_s, design.metrics),
+        *(f"{f'  shot {k}':18} {x.te1_s * 1e3:9.2f} {x.te2_s * 1e3:9.2f}" for k, x in enumerate(others, 2)),
+        _reached_text(design.baseline_name, design.press_te1_s, design.press_te2_s, design.press_metrics),
+    ]
+    ratio = {name: bound / design.press_metrics.bounds[name] for name, bound in design.metrics.bounds.items()}
+    if ratio:
+        each = ", ".join(f"{name} {value:.4f}" for name, value in ratio.items())
+        lines.append(f"Cramer-Rao bounds over those of plain PRESS: {each}; product {math.prod(ratio.values()):.4f}")
+    optima = ", ".join(f"{a * 1e3:.1f} + {b * 1e3:.1f} ({loss:.3f})" for a, b, loss in design.press_optima[1:4])
+    if optima:
+        lines.append(f"Other optima of PRESS, TE1 + TE2 in ms (loss): {optima}")
+    lines += [f"Pulse: peak {pulse.peak_hz:.4f} Hz, energy {pulse.energy_hz2_s:.3f} Hz^2 s" for pulse in design.pulses]
+    return "\n".join(lines) + f"; {design.status}"
+
+
+def _reached_text(name: str, te1_s: float, te2_s: float, metrics: Metrics) -> str:
+    """Return a row of `design_text`."""
+    areas = (metrics.area_signal, metrics.area_contamination)
+    shown = " ".join("-" if value is None else f"{value:.4f}" for value in areas)
+    row = (
+        f"{name:18} {te1_s * 1e3:9.2f} {te2_s * 1e3:9.2f} {metrics.signal:8.4f} {metrics.contamination:14.4f} "
+        f"{shown:>18} {metrics.loss:9.4f}"
+    )
+    if metrics.overlap is None or metrics.overlap_maximum is None:
+        return row
+    ratio = metrics.overlap / metrics.overlap_maximum
+    return f"{row}  overlap {metrics.overlap:.4f} of at most {metrics.overlap_maximum:.4f} ({ratio:.4f})"
 
 
 def save_design(design: Design, path: Path) -> None:
@@ -203,6 +238,8 @@ def _design(content: dict[str, Any]) -> Design:
     shots = tuple(map(_shot, content["shots"]))
     if not any(shot.pulses for shot in shots):
         raise ValueError("no shot has a pulse")
+    if not isinstance(content["problem"], dict):
+        raise ValueError(f"problem is {content['problem']!r}")
     return Design(
         name=content["name"],
         combine=content["combine"],
@@ -216,7 +253,7 @@ def _design(content: dict[str, Any]) -> Design:
         status=content["status"],
         spectrometer_frequency_hz=float(content["spectrometer_frequency_hz"]),
         reference_ppm=float(content["reference_ppm"]),
-        problem=dict(content["problem"]),
+        problem=content["problem"],
         provenance=Provenance.from_json(content["provenance"]),
         terms=tuple({name: tuple(map(float, values)) for name, values in run.items()} for run in content["terms"]),
         landscape=Landscape.from_json(content["landscape"]) if "landscape" in content else None,

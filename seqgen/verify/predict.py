@@ -53,6 +53,7 @@ def predict(
     linewidth_hz: float,
     range_ppm: tuple[float, float] = (1.7, 4.2),
     step_hz: float = 0.5,
+    condition: int | None = None,
 ) -> Prediction:
     """Simulate metabolites through a file and return their spectra.
 
@@ -65,8 +66,9 @@ def predict(
         linewidth_hz: Lorentzian full width at half maximum, Hz.
         range_ppm: Range of the spectra.
         step_hz: Step of the axis.
+        condition: Editing condition (label SET), for files with several; default that of the first shot.
     """
-    cycle = phase_cycle(shots(seq))
+    cycle = phase_cycle(shots(seq), condition=condition)
     te_s = principal_echo(cycle).te_s
     low, high = (ppm_to_hz(edge, spectrometer_frequency_hz, reference_ppm) for edge in range_ppm)
     axis = torch.arange(low, high, step_hz, dtype=torch.float64)

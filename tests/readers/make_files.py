@@ -2,18 +2,19 @@
 
     .venv/bin/python tests/readers/make_files.py FOLDER
 
-Into FOLDER/siemens and FOLDER/ge: a file for every name of SCANS, press_edited.seq with a designed pulse, their 1.4.1
-forms (_141), the scanner's limits as pulserver reads them (limits.txt), and what the protocols asked for
-(expected.json).
+Into FOLDER/siemens and FOLDER/ge: a file for every name of SCANS and DESIGNED, their 1.4.1 forms (_141), the scanner's
+limits as pulserver reads them (limits.txt), and what the protocols asked for (expected.json).
 """
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 
 from seqgen import library
 from seqgen.cli import main
+from seqgen.scanner import Scanner
 
 ROOT = Path(__file__).resolve().parents[2]
 VENDORS = {
@@ -29,6 +30,20 @@ DESIGN = {
     r"  starts: .*": "  starts: 1",
     r"  iterations: .*": "  iterations: 4",
 }
+DIFFERENCE = "\n  combine: difference"
+DESIGNED = {
+    "press_edited": {},
+    "press_edited_plain": {r"  place: .*": f"  place: echo_top\n  shots: [edited, plain]{DIFFERENCE}"},
+    "press_edited_edited": {
+        r"  place: .*": f"  place: [te1, te2]\n  shots: [edited, edited]{DIFFERENCE}",
+        r"  duration_ms: .*": "  duration_ms: 12",
+        r"  te1_ms: .*": "  te1_ms: 16",
+        r"  te2_ms: .*": "  te2_ms: 66",
+    },
+}
+"""PRESS with designed pulses, and what is changed in `design:`: one shot; ON and plain; ON and OFF, two pulses each."""
+EDITED_AS = {0: "press", 1: "press_edited", 2: "mega_press"}
+"""Train of a shot by its number of designed pulses: two stand where those of MEGA-PRESS do."""
 # Few shots of a turned voxel off the isocentre: every slice has a carrier of its own and gradients on all axes.
 VOXEL = {"voxel_position_mm": "[30, -40, 50]", "voxel_rotation_deg": "[15, -20, 30]"}
 FEW = {"dummy_scans": 2, "water_reference_averages": 2, "noise_scans": 0, "adc_samples": 512} | VOXEL
@@ -45,10 +60,19 @@ SCANS = {
         "water_reference_interval": 2,
     },
     "isis_press": FEW | {"phase_cycle": "exor_16", "averages": 32},
+    "pulse_acquire": {
+        "tr_ms": 1000,
+        "averages": 8,
+        "dummy_scans": 1,
+        "phase_cycle": "cyclops",
+        "carrier_ppm": 3.0,
+        "adc_samples": 512,
+    },
     "sign_check": {"tr_ms": 1000, "averages": 2, "dummy_scans": 2, "adc_samples": 512, "adc_dwell_us": 100},
 }
-"""What is changed in `sequence:` of each protocol: averages are one phase cycle, of PRESS and semi-LASER two."""
-STEPS = {"two_step": 2, "eight_step": 8, "exor_16": 16}
+"""What is changed in `sequence:` of each protocol: averages are one phase cycle, two of semi-LASER, pulse-acquire
+and PRESS in one condition."""
+STEPS = {"two_step": 2, "eight_step": 8, "exor_16": 16, "cyclops": 4}
 WATER_PULSES = {"wet": 4, "vapor": 7}
 N_SLABS = 6
 
@@ -79,7 +103,7 @@ def protocol_of(name: str, vendor: str) -> str:
     return before + stated + after
 
 
-def expected(text: str, name: str) -> dict[str, object]:
+def expected(text: str, name: str, scanner: str) -> dict[str, object]:
     """Return what a protocol asks for."""
 
     def number(key: str) -> float:
@@ -101,11 +125,58 @@ def expected(text: str, name: str) -> dict[str, object]:
         shifts_ppm = (number("editing_on_ppm"), number("editing_off_ppm"))
         frequency_mhz = number("spectrometer_frequency_mhz")
         wanted["editing_hz"] = [frequency_mhz * (ppm - number("water_shift_ppm")) for ppm in shifts_ppm]
-    if name != "sign_check":
+    if name == "pulse_acquire":
+        frequency_mhz = number("spectrometer_frequency_mhz")
+        wanted["carrier_hz"] = frequency_mhz * (number("carrier_ppm") - number("water_shift_ppm"))
+        wanted["after_pulse_s"] = opens_after_s(library.scanner(scanner), 1e-6 * number("pulse_duration_us"), wanted)
+    elif name != "sign_check":
         suppression = re.search(r"(?m)^  water_suppression: (\w+)", text)
         wanted["water_pulses"] = WATER_PULSES[suppression.group(1) if suppression else "wet"]
         wanted["slabs"] = N_SLABS if "outer_volume_suppression" in scan else 0
     return wanted
+
+
+def opens_after_s(scanner: Scanner, pulse_s: float, wanted: dict[str, object]) -> tuple[float, float]:
+    """Return when the first sample after a pulse alone may come, s after its centre: at once, on the rasters."""
+    soonest_s = pulse_s / 2 + max(scanner.rf_ringdown_s, scanner.adc_dead_time_s) + wanted["adc_dwell_s"] / 2
+    waits_s = scanner.segment_rf_wait_s - scanner.segment_adc_wait_s
+    rasters_s = scanner.block_raster_s + scanner.rf_raster_s
+    return soonest_s, soonest_s + min(scanner.rf_ringdown_s, scanner.adc_dead_time_s) + waits_s + rasters_s
+
+
+def edits_of(shot: dict[str, object]) -> list[dict[str, float]]:
+    """Return peak and net flip angle of every designed pulse of a shot, in order of play, from a design file."""
+    edits = {}
+    for pulse in shot["pulses"]:
+        samples = [complex(*pair) for pair in zip(pulse["b1_re_hz"], pulse["b1_im_hz"], strict=True)]
+        edit = {
+            "peak_hz": max(map(abs, samples)),
+            "net_rad": 2 * math.pi * pulse["dwell_s"] * abs(sum(samples)),
+        }
+        edits |= dict.fromkeys(pulse["places"], edit)
+    return [edits[place] for place in sorted(edits)]
+
+
+def write_designed(vendor: str, folder: Path, name: str) -> dict[str, object]:
+    """Write PRESS with a design, and return what it asks for."""
+    protocol, design = folder / f"{name}.yaml", folder / f"{name}.json"
+    protocol.write_text(changed(protocol_of("press", vendor), DESIGNED[name], name))
+    run("design", protocol, "-o", design)
+    built = folder / "built"
+    run("build", protocol, "--design", design, "-o", built)
+    for form in ("", "_141"):
+        (built / f"press_edited{form}.seq").rename(folder / f"{name}{form}.seq")
+    shots = json.loads(design.read_text())["shots"]
+    sets = [
+        {
+            "train": EDITED_AS[len(edits)],
+            "edits": edits,
+            "te_s": shot["te1_s"] + shot["te2_s"],
+            "receiver_phase_rad": shot["receiver_phase_rad"],
+        }
+        for shot, edits in zip(shots, map(edits_of, shots), strict=True)
+    ]
+    return expected(protocol.read_text(), "press", VENDORS[vendor][0]) | {"conditions": len(sets), "sets": sets}
 
 
 def write(vendor: str, folder: Path) -> None:
@@ -114,19 +185,12 @@ def write(vendor: str, folder: Path) -> None:
     stated = {}
     for name in SCANS:
         text = protocol_of(name, vendor)
-        protocol, design = folder / f"{name}.yaml", folder / "design.json"
+        protocol = folder / f"{name}.yaml"
         protocol.write_text(text)
-        stated[name] = expected(text, name)
+        stated[name] = expected(text, name, VENDORS[vendor][0])
         run("build", protocol, "-o", folder)
-        if name == "press":
-            run("design", protocol, "-o", design)
-            run("build", protocol, "--design", design, "-o", folder)
-            (designed,) = json.loads(design.read_text())["shots"]
-            te_s = designed["te1_s"] + designed["te2_s"]
-            stated["press_edited"] = stated["press"] | {
-                "te_s": te_s,
-                "receiver_phase_rad": designed["receiver_phase_rad"],
-            }
+    for name in DESIGNED:
+        stated[name] = write_designed(vendor, folder, name)
     (folder / "expected.json").write_text(json.dumps(stated, indent=2))
     write_limits(vendor, folder / "limits.txt")
 

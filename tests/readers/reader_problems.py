@@ -20,14 +20,17 @@ from reader_trains import (
     RF_PHASE,
     SIGN_KINDS,
     SLABS,
-    TRAINS,
     WAVEFORM_PHASE,
     Readout,
     apart_rad,
+    condition,
     echo_problems,
+    edit_problems,
     labels,
+    late_problems,
     n_pulses,
     off_receiver_rad,
+    pulse_numbers,
     shots,
     sign_check_problems,
 )
@@ -98,9 +101,11 @@ def segment_problems(path, cache):
     name, wanted = sequence_of(path), expected(path)
     numbers = [int(blocks["trid"][k]) for k in starts]
     problems = [] if len(starts) == len(shots(name, wanted)) else [f"{len(starts)} segments played"]
-    # Noise, dummy scans, averages (alike in ON and OFF shots, with and without inversion), water references.
-    kinds = ("noise_scans", "dummy_scans", "averages", "water_reference_averages")
-    n_kinds = SIGN_SEGMENTS if name == "sign_check" else sum(wanted[kind] > 0 for kind in kinds)
+    # Noise, dummy scans, averages, water references; dummy scans and averages of each shot of a design by themselves
+    # (alike in ON and OFF shots of MEGA-PRESS, with and without inversion).
+    n_sets = len(wanted.get("sets", (None,)))
+    kinds = {"noise_scans": 1, "dummy_scans": n_sets, "averages": n_sets, "water_reference_averages": 1}
+    n_kinds = SIGN_SEGMENTS if name == "sign_check" else sum((wanted[kind] > 0) * n for kind, n in kinds.items())
     if len(set(numbers)) != n_kinds:
         problems.append(f"TRID {sorted(set(numbers))} instead of {n_kinds}")
     played = np.column_stack(
@@ -116,23 +121,56 @@ def segment_problems(path, cache):
     return problems
 
 
+def played_edit_problems(path, cache):
+    """Editing pulses as pulserver plays them after conversion: their peaks."""
+    import pypulseqpp
+    from pulserver import ir
+
+    copied = cache / path.name
+    copied.write_text(path.read_text())
+    ir.convert(copied, pypulseqpp.Opts(**limits(path)))
+    blocks = ir.play(copied)
+    name, wanted = sequence_of(path), expected(path)
+    middle_us = np.cumsum(blocks["duration_us"]) - blocks["duration_us"] / 2
+    problems = []
+    for shot, row in enumerate(shots(name, wanted)):
+        ours = blocks["rf_amp_hz"][(1e-6 * middle_us // wanted["tr_s"] == shot) & (blocks["rf_amp_hz"] != 0)]
+        problems += edit_problems(name, wanted, shot, row, [{"peak_hz": peak_hz} for peak_hz in ours])
+    return problems
+
+
 # --- pypulseq --------------------------------------------------------------------------------------------------------
 
 
 def pypulseq_problems(path):
-    """Timing as pypulseq reads the file."""
+    """Timing as pypulseq reads the file; editing pulses."""
     import pypulseq
 
+    name, wanted = sequence_of(path), expected(path)
     sequence = pypulseq.Sequence(pypulseq.Opts(**limits(path)))
     sequence.read(str(path))
-    return [str(row) for row in sequence.check_timing()[1]]
+    problems = [str(row) for row in sequence.check_timing()[1]]
+    if "sets" not in wanted:
+        return problems
+    rows = shots(name, wanted)
+    pulses, time_s = [[] for _ in rows], 0.0
+    for number, duration_s in sequence.block_durations.items():
+        rf = sequence.get_block(number).rf
+        if rf is not None:
+            middle_s = time_s + rf.delay + rf.shape_dur / 2
+            pulses[int(middle_s // wanted["tr_s"])].append(pulse_numbers(rf.signal, rf.shape_dur / len(rf.signal)))
+        time_s += duration_s
+    for shot, (row, ours) in enumerate(zip(rows, pulses, strict=True)):
+        problems += edit_problems(name, wanted, shot, row, ours)
+    return problems
 
 
 # --- pypulseqpp ------------------------------------------------------------------------------------------------------
 
 
 def pypulseqpp_problems(path):
-    """Signature, timing, labels; echo and phases of every readout from its own tables of pulses and samples."""
+    """Signature, timing, labels; editing pulses; echo and phases of every readout from its own tables of pulses and
+    samples."""
     import pypulseqpp
 
     name, wanted = sequence_of(path), expected(path)
@@ -153,22 +191,28 @@ def pypulseqpp_problems(path):
         return [*problems, f"{sample_s.size} samples in {len(windows)} readouts"]
     first_s = sample_s[:: wanted["adc_samples"]]
     rows = shots(name, wanted)
-    played = [k for k, row in enumerate(rows) if row is not None]
+    played = [k for k, row in enumerate(rows) if "AVG" in row]
     if len(first_s) != len(played) or (first_s // wanted["tr_s"]).astype(int).tolist() != played:
         return [*problems, f"readouts at {first_s} s"]
-    readouts, n_train = [], len(TRAINS[name].uses)
+    readouts = []
     for shot, row in enumerate(rows):
+        train, _ = condition(name, wanted, row)
+        n_train = len(train.uses)
         ours = np.flatnonzero(pulses.t // wanted["tr_s"] == shot)
         if len(ours) != n_pulses(name, wanted, row):
             return [*problems, f"shot {shot}: {len(ours)} pulses"]
         if len(ours) == 0:
             continue
+        if "sets" in wanted:
+            waves = [sequence.get_block(int(pulses.block[k])).rf for k in ours]
+            numbers = [pulse_numbers(rf.signal, rf.shape_dur / len(rf.signal)) for rf in waves]
+            problems += edit_problems(name, wanted, shot, row, numbers)
         ours = ours[-n_train:]
         uses = tuple(pulses.use[k] for k in ours)
         # 1.4 does not say what pulses are for where this reader looks.
-        if uses != (("undefined",) * n_train if path.stem.endswith("_141") else TRAINS[name].uses):
+        if uses != (("undefined",) * n_train if path.stem.endswith("_141") else train.uses):
             problems.append(f"shot {shot}: pulses for {uses}")
-        if row is not None:
+        if shot in played:
             number = played.index(shot)
             readout = Readout(
                 first_sample_s=first_s[number],
@@ -202,7 +246,7 @@ def label_problems(sequence, path):
 
 
 def pydisseqt_problems(path):
-    """1.4 files: the echo from RF centres, the phases there, and the readouts, by its event search."""
+    """1.4 files: the echo from RF centres, the phases there, the readouts and editing pulses, by its event search."""
     import pydisseqt
 
     name, wanted = sequence_of(path), expected(path)
@@ -217,8 +261,9 @@ def pydisseqt_problems(path):
     rows = labels(name, wanted)
     if len(windows) != len(rows):
         return [*problems, f"{len(windows)} readouts"]
-    readouts, n_train = [], len(TRAINS[name].uses)
+    readouts = []
     for number, (row, (start_s, end_s)) in enumerate(zip(rows, windows, strict=True)):
+        n_train = len(condition(name, wanted, row)[0].uses)
         if abs(end_s - start_s - wanted["adc_samples"] * wanted["adc_dwell_s"]) > 1e-6:
             problems.append(f"readout of {end_s - start_s} s")
         ours = [
@@ -228,6 +273,9 @@ def pydisseqt_problems(path):
             return [*problems, f"readout {number}: {len(ours)} pulses"]
         if not ours:
             continue
+        if "sets" in wanted:
+            numbers = [sampled_pulse(sequence, *pulse) for pulse in ours]
+            problems += edit_problems(name, wanted, f"of readout {number}", row, numbers)
         samples = [sequence.sample_one((a + b) / 2).pulse for a, b in ours[-n_train:]]
         receiver = sequence.sample_one((start_s + end_s) / 2).adc
         readout = Readout(
@@ -251,6 +299,13 @@ def pydisseqt_problems(path):
     return problems + (sign_check_problems(readouts, wanted, times_i) if name == "sign_check" else [])
 
 
+def sampled_pulse(sequence, start_s, end_s, step_s=2e-5):
+    """Peak and net flip angle of a pulse that is constant for every step."""
+    n_steps = round((end_s - start_s) / step_s)
+    pulse = sequence.sample([start_s + (k + 0.5) * step_s for k in range(n_steps)]).pulse
+    return pulse_numbers(np.asarray(pulse.amplitude) * np.exp(1j * np.asarray(pulse.phase)), step_s)
+
+
 def encounters(sequence, kind):
     """(start, end) of all events of a kind, s."""
     found, time_s = [], 0.0
@@ -269,8 +324,9 @@ def mrzero_problems(path):
     Pulses are instantaneous and selective for nothing. So adiabatic refocusing pulses, whose net flip angle means
     nothing, are played as half a turn about the phase that MRzeroCore gives them, which cancels in pairs. ISIS starts
     at the excitation, from +z; of its inversion is checked only in which shots it has an amplitude. Editing pulses are
-    left out, as they hardly act on the water that is simulated; with them (as half turns of everything) the crushers
-    of MEGA-PRESS must leave nothing.
+    left out, as they hardly act on the water that is simulated; with them (as turns of everything) the crushers of
+    MEGA-PRESS, whose pulses turn by 180 degrees, must leave nothing, and of two designed pulses that turn by a and b
+    cos^2(a/2) cos^2(b/2): what keeps its order.
     Which slice is selected is not checked. An offset of B0 turns the first sample by 2 pi times the offset times its
     distance from the echo.
     """
@@ -281,23 +337,30 @@ def mrzero_problems(path):
         sequence = mr0.Sequence.import_file(str(path))
     except ValueError as error:
         return [f"import_file: {error}"]
-    train = TRAINS[name]
-    n_train = len(train.uses) - train.uses.count(INVERT)
     last = [number for number, repetition in enumerate(sequence) if bool((repetition.adc_usage > 0).any())]
-    before = [sequence[number - n_train] for number in last]
-    shots_of_it = [
-        mr0.Sequence(sequence[number + 1 - n_train : number + 1], sequence.normalized_grads) for number in last
-    ]
     # What precedes the first pulse is not imported: noise scans.
     rows = [row for row in labels(name, wanted) if not row.get("NOISE")]
-    if len(shots_of_it) != len(rows):
-        return [f"{len(shots_of_it)} readouts"]
-    turned_rad = turned_by_carriers(path)[-len(rows) :]
+    if len(last) != len(rows):
+        return [f"{len(last)} readouts"]
+    trains = [condition(name, wanted, row)[0] for row in rows]
+    n_trains = [len(train.uses) - train.uses.count(INVERT) for train in trains]
+    before = [sequence[number - n_train] for number, n_train in zip(last, n_trains, strict=True)]
+    shots_of_it = [
+        mr0.Sequence(sequence[number + 1 - n_train : number + 1], sequence.normalized_grads)
+        for number, n_train in zip(last, n_trains, strict=True)
+    ]
+    turned_rad = turned_by_carriers(path, trains)
     if name == "sign_check":
         return mrzero_sign_problems(mr0, shots_of_it, wanted, turned_rad)
-    problems = []
+    # Dummy scans precede the first shot that is read out.
+    problems, first = [], last[0] + 1 - n_pulses(name, wanted, rows[0])
     for number, (row, shot) in enumerate(zip(rows, shots_of_it, strict=True)):
-        problems += [f"readout {number}: {text}" for text in mrzero_echo_problems(mr0, shot, name, wanted)]
+        turns = [{"net_rad": float(repetition.pulse.angle)} for repetition in sequence[first : last[number] + 1]]
+        first = last[number] + 1
+        if len(turns) != n_pulses(name, wanted, row):
+            return [*problems, f"readout {number}: {len(turns)} pulses"]
+        problems += edit_problems(name, wanted, f"of readout {number}", row, turns)
+        problems += mrzero_echo_problems(mr0, shot, name, wanted, number, row)
         off_rad = float(np.angle(signal(mr0, shot)[0])) - turned_rad[number] - off_receiver_rad(name, wanted, row)
         if apart_rad(off_rad, 0.0) > 0.01:
             problems.append(f"readout {number}: echo {math.degrees(apart_rad(off_rad, 0.0))} degrees off the receiver")
@@ -308,16 +371,20 @@ def mrzero_problems(path):
     return problems
 
 
-def mrzero_echo_problems(mr0, shot, name, wanted):
+def mrzero_echo_problems(mr0, shot, name, wanted, number, row):
     """Size and time of an echo; editing pulses are left out of the shot, adiabatic ones become half turns."""
-    train, problems = TRAINS[name], []
+    problems = []
+    train, wanted = condition(name, wanted, row)
     pulses = [repetition.pulse for repetition in shot]
     uses = [use for use in train.uses if use != INVERT]
     if EDIT in uses:
         played = abs(signal(mr0, shot)[0])
-        least, most = (0.0, 0.01) if name == "mega_press" else (0.1, 1.0)
+        # The designed pulses' own angles, else half turns.
+        angles_rad = [edit["net_rad"] for edit in wanted.get("edits", [{"net_rad": math.pi}] * uses.count(EDIT))]
+        kept = math.prod(math.cos(angle_rad / 2) ** 2 for angle_rad in angles_rad)
+        least, most = (kept - 1e-3, kept + 1e-3) if len(angles_rad) == 2 else (0.1, 1.0)
         if not least <= played <= most:
-            problems.append(f"echo of {played} with editing pulses as half turns")
+            problems.append(f"readout {number}: echo of {played} with editing pulses as turns by {angles_rad} rad")
     for use, pulse in zip(uses, pulses, strict=True):
         if use == EDIT:
             pulse.angle = 0.0 * pulse.angle
@@ -325,18 +392,18 @@ def mrzero_echo_problems(mr0, shot, name, wanted):
             pulse.angle = math.pi + 0.0 * pulse.angle
     still, above, below = (signal(mr0, shot, b0_hz) for b0_hz in (0.0, 5.0, -5.0))
     if still.shape != (wanted["adc_samples"],):
-        problems.append(f"{still.shape} samples")
+        problems.append(f"readout {number}: {still.shape} samples")
     if not 0.98 < abs(still[0]) / abs(train.echo) < 1.001:
-        problems.append(f"echo of {abs(still[0])}")
-    late_s = float(np.angle(above[0] / below[0])) / (2 * math.pi * 10.0)
-    if abs(late_s) > wanted["adc_dwell_s"]:
-        problems.append(f"first sample {late_s} s after the echo")
+        problems.append(f"readout {number}: echo of {abs(still[0])}")
+    # Its signal turns backwards where the field is higher.
+    late_s = float(np.angle(below[0] / above[0])) / (2 * math.pi * 10.0)
+    problems += late_problems(wanted, number, late_s)
     centre_s = np.cumsum([0.0, *(float(repetition.event_time.sum()) for repetition in shot)][:-1])
     orders = train.orders[-len(uses) :]
     gap_s = np.diff(centre_s)
     te_s = gap_s @ np.abs(orders[:-1]) + gap_s @ orders[:-1]
     if abs(te_s - wanted["te_s"]) > 2e-8:  # single precision
-        problems.append(f"TE {te_s} s from RF centres")
+        problems.append(f"readout {number}: TE {te_s} s from RF centres")
     return problems
 
 
@@ -385,13 +452,13 @@ def signal(mr0, shot, b0_hz=0.0, position_m=(0.0, 0.0, 0.0)):
     return mr0.execute_graph(graph, shot, data, print_progress=False).numpy().squeeze()
 
 
-def turned_by_carriers(path):
-    """By how much MRzeroCore turns the echo of every readout, rad, because its pulses are instantaneous.
+def turned_by_carriers(path, trains):
+    """By how much MRzeroCore turns the echo of every readout after a pulse, rad, because its pulses are instantaneous.
 
     It takes the phase of a pulse at its start for the one at its centre: 2 pi f times half a pulse too little. Its
     receiver reads a spin along -y, where a +x pulse puts it, as phase 0: a quarter of a turn.
     """
-    text, train = path.read_text(), TRAINS[sequence_of(path)]
+    text = path.read_text()
     raster_s = float(re.search(r"(?m)^RadiofrequencyRasterTime (\S+)", text).group(1))
     samples = dict(re.findall(r"(?m)^shape_id (\d+)\nnum_samples (\d+)", text))
     frequency = 9 if re.search(r"(?m)^minor 5", text) else 6
@@ -401,7 +468,8 @@ def turned_by_carriers(path):
     turned, pulses = [], []
     for row in rows_of(text, "BLOCKS"):
         pulses += [row[2]] if row[2] != "0" else []
-        if row[6] != "0" and len(pulses) >= len(train.uses):
+        if row[6] != "0" and pulses:
+            train = trains[len(turned)]
             ours = [late_rad[number] for number in pulses[-len(train.uses) :]]
             turned.append(math.pi / 2 + float(train.changes @ ours))
     return turned

@@ -48,8 +48,12 @@ TRAINS = {
     "steam": Train(uses=(EXCITE, EXCITE, EXCITE), orders=(1, 0, -1), echo=0.5j),
     "slaser": Train(uses=(EXCITE, REFOCUS, REFOCUS, REFOCUS, REFOCUS), orders=(-1, 1, -1, 1, -1), echo=-1j),
     "isis_press": Train(uses=(INVERT, EXCITE, REFOCUS, REFOCUS), orders=(0, -1, 1, -1), echo=-1j),
+    # No echo: the signal of the pulse's centre.
+    "pulse_acquire": Train(uses=(EXCITE,), orders=(-1,), echo=-1j),
     "sign_check": Train(uses=(EXCITE,), orders=(-1,), echo=-1j),
 }
+SEQUENCES = (*TRAINS, "press_edited_plain", "press_edited_edited")
+"""Names of the files: of the last two, the shots take turns as conditions, each with a train of its own."""
 SIGN_KINDS = 18
 """Kinds of shots of the sign check, in the order of its label SET."""
 WAVEFORM_PHASE, RF_PHASE, ADC_PHASE, ADC_FREQUENCY = 3, 4, 5, 6
@@ -74,6 +78,14 @@ class Readout:
     phase_rad: list
     """Their phases there, frequency included."""
     carrier_hz: list
+
+
+def condition(name, wanted, row):
+    """(train, what was asked for) of a shot in its condition: designs state it for every value of SET."""
+    if "sets" not in wanted:
+        return TRAINS[name], wanted
+    of_set = wanted["sets"][row["SET"]]
+    return TRAINS[of_set["train"]], wanted | of_set
 
 
 def labels(name, wanted):
@@ -103,18 +115,19 @@ def labels(name, wanted):
 
 
 def shots(name, wanted):
-    """For every shot in order of play, dummy scans too: its labels, or None without readout."""
+    """For every shot in order of play: its labels, of dummy scans without AVG; they go through the conditions, too."""
     rows = labels(name, wanted)
     noise = wanted["noise_scans"]
-    return [*rows[:noise], *[None] * wanted["dummy_scans"], *rows[noise:]]
+    dummies = [{"SET": k % wanted["conditions"], "REF": 0} for k in range(wanted["dummy_scans"])]
+    return [*rows[:noise], *dummies, *rows[noise:]]
 
 
 def n_pulses(name, wanted, row):
-    """Pulses of a shot, its preparation too; `row` holds its labels, None for a dummy scan."""
-    if row is not None and row.get("NOISE"):
+    """Pulses of a shot, its preparation too; `row` holds its labels."""
+    if row.get("NOISE"):
         return 0
-    suppressed = row is None or row["REF"] == 0
-    return len(TRAINS[name].uses) + wanted.get("slabs", 0) + suppressed * wanted.get("water_pulses", 0)
+    train, _ = condition(name, wanted, row)
+    return len(train.uses) + wanted.get("slabs", 0) + (row["REF"] == 0) * wanted.get("water_pulses", 0)
 
 
 def off_receiver_rad(name, wanted, row):
@@ -124,7 +137,7 @@ def off_receiver_rad(name, wanted, row):
     they take turns with those that it does not.
     """
     inverted = name == "isis_press" and row["AVG"] % 2 == 0
-    return math.pi * inverted - wanted["receiver_phase_rad"]
+    return math.pi * inverted - condition(name, wanted, row)[1]["receiver_phase_rad"]
 
 
 def apart_rad(one_rad, other_rad):
@@ -136,14 +149,15 @@ def apart_rad(one_rad, other_rad):
 
 
 def echo_problems(name, wanted, number, row, readout):
-    """TE, first sample and phase of one readout; where the editing pulses of MEGA-PRESS stand."""
-    train, problems = TRAINS[name], []
+    """TE, first sample, phase and receiver of one readout; carriers of MEGA-PRESS and of a pulse alone."""
+    problems = []
+    train, wanted = condition(name, wanted, row)
     te_s, echo_s = train.echo_times_s(readout.centre_s)
-    late_s = readout.first_sample_s - echo_s
     if abs(te_s - wanted["te_s"]) > 1e-8:
         problems.append(f"readout {number}: TE {te_s} s from RF centres")
-    if abs(late_s) > wanted["adc_dwell_s"]:
-        problems.append(f"readout {number}: first sample {late_s} s after the echo")
+    problems += late_problems(wanted, number, readout.first_sample_s - echo_s)
+    if abs(readout.receiver_hz) > 1e-3:
+        problems.append(f"readout {number}: receiver at {readout.receiver_hz} Hz")
     off_rad = apart_rad(
         train.echo_phase_rad(readout.phase_rad) - off_receiver_rad(name, wanted, row), readout.receiver_rad
     )
@@ -153,7 +167,39 @@ def echo_problems(name, wanted, number, row, readout):
         edits_hz = [hz for use, hz in zip(train.uses, readout.carrier_hz, strict=True) if use == EDIT]
         if max(abs(np.array(edits_hz) - wanted["editing_hz"][row["SET"]])) > 1e-3:
             problems.append(f"readout {number}: SET {row['SET']}, but editing pulses at {edits_hz} Hz")
+    if name == "pulse_acquire" and abs(readout.carrier_hz[0] - wanted["carrier_hz"]) > 1e-3:
+        problems.append(f"readout {number}: carrier at {readout.carrier_hz[0]} Hz")
     return problems
+
+
+def late_problems(wanted, number, late_s):
+    """First sample of a readout: within a dwell of the echo, or after a pulse alone as soon as dead times allow."""
+    least_s, most_s = wanted.get("after_pulse_s", (-wanted["adc_dwell_s"], wanted["adc_dwell_s"]))
+    if least_s - 1e-8 <= late_s <= most_s + 1e-8:
+        return []
+    return [f"readout {number}: first sample {late_s} s after the echo"]
+
+
+def edit_problems(name, wanted, shot, row, pulses):
+    """Editing pulses of a shot against those of its condition in the design; `pulses`: peak, net flip angle, or what of
+    it the reader has, of all its pulses in order of play."""
+    if "sets" not in wanted:
+        return []
+    train, wanted_there = condition(name, wanted, row)
+    if len(pulses) != n_pulses(name, wanted, row):
+        return [f"shot {shot}: {len(pulses)} pulses"]
+    places = [k - len(train.uses) for k, use in enumerate(train.uses) if use == EDIT]
+    edits = [pulses[place] for place in places]
+    for edit, stated in zip(edits, wanted_there["edits"], strict=True):
+        # Six digits in a file; single precision in some readers.
+        if any(abs(edit[key] / stated[key] - 1) > 1e-4 for key in edit):
+            return [f"shot {shot}: SET {row['SET']}, but editing pulses {edits}"]
+    return []
+
+
+def pulse_numbers(b1_hz, dwell_s):
+    """Peak and net flip angle of a waveform on a raster."""
+    return {"peak_hz": np.abs(b1_hz).max(), "net_rad": 2 * math.pi * dwell_s * abs(np.sum(b1_hz))}
 
 
 def sign_check_problems(readouts, wanted, waveform_rad=()):

@@ -17,6 +17,7 @@ import pytest
 from reader_problems import (
     expected,
     mrzero_problems,
+    played_edit_problems,
     pulserver_problems,
     pydisseqt_problems,
     pypulseq_problems,
@@ -25,11 +26,11 @@ from reader_problems import (
     segment_problems,
     total_s,
 )
-from reader_trains import ADC_FREQUENCY, ADC_PHASE, PROJECTIONS, TRAINS, labels
+from reader_trains import ADC_FREQUENCY, ADC_PHASE, PROJECTIONS, SEQUENCES, labels
 
 pytestmark = pytest.mark.readers
 VENDORS = ("siemens", "ge")
-FILES = [f"{vendor}/{name}{form}.seq" for vendor in VENDORS for name in TRAINS for form in ("", "_141")]
+FILES = [f"{vendor}/{name}{form}.seq" for vendor in VENDORS for name in SEQUENCES for form in ("", "_141")]
 PRESS, PRESS_141 = "siemens/press.seq", "siemens/press_141.seq"
 
 
@@ -49,7 +50,7 @@ def test_pulserver_converts_it_and_finds_no_problem(folder, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_pypulseq_finds_clean_timing(folder, name):
+def test_pypulseq_finds_clean_timing_and_the_editing_pulses(folder, name):
     assert pypulseq_problems(folder / name) == []
 
 
@@ -77,6 +78,11 @@ def test_pydisseqt_reads_no_1_5_yet(folder):
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("ge/")])
 def test_pulserver_plays_every_segment_of_ge_as_it_is_defined(folder, name, tmp_path):
     assert segment_problems(folder / name, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/press_edited" in name])
+def test_pulserver_plays_the_editing_pulses_of_every_condition(folder, name, tmp_path):
+    assert played_edit_problems(folder / name, tmp_path) == []
 
 
 @pytest.mark.parametrize("name", [PRESS, "ge/steam_141.seq"])
@@ -193,6 +199,36 @@ def unsigned(text):
     return text.partition("\n[SIGNATURE]")[0] + "\n"
 
 
+def other_edits(text):
+    """Plays the editing pulses of the last average, OFF, in the one before it, ON."""
+    pulses = [[]]
+    for row in rows_of(text, "BLOCKS"):
+        pulses[-1] += [row] if row[2] != "0" else []
+        pulses += [[]] if row[6] != "0" else []
+    # After the last averages: two water references, and nothing.
+    on, off = pulses[-5], pulses[-4]
+    for back in (1, 3):
+        text = field("BLOCKS", on[-back][0], 2, off[-back][2])(text)
+    return text
+
+
+def late_readout(text):
+    """Plays the last readout 60 us later."""
+    return field("BLOCKS", int(readout(-1)(text)) - 1, 1, lambda units: int(units) + 6)(text)
+
+
+def without_edit(text):
+    """Leaves out the editing pulse of the last ON average, the second last of its shot."""
+    blocks = rows_of(text, "BLOCKS")
+    last = [k for k, row in enumerate(blocks) if row[6] != "0"][-4]
+    edit = [row[0] for row in blocks[:last] if row[2] != "0"][-2]
+    return field("BLOCKS", edit, 2, 0)(text)
+
+
+def stronger(hz):
+    return 1.001 * hz
+
+
 def half_a_turn(phase_rad):
     return phase_rad + math.pi
 
@@ -232,6 +268,18 @@ def test_pypulseq_would_see_it(broken):
 
 
 @pytest.mark.parametrize(
+    ("name", "change", "word"),
+    [
+        ("press_edited", field("RF", pulse(2), 1, stronger), "but editing pulses"),
+        ("press_edited_plain", without_edit, "shot 4: 7 pulses"),
+        ("press_edited_edited", other_edits, "SET 0, but editing pulses"),
+    ],
+)
+def test_pypulseq_would_see_other_editing_pulses(broken, name, change, word):
+    assert word in str(pypulseq_problems(broken(change, f"siemens/{name}.seq")))
+
+
+@pytest.mark.parametrize(
     ("column", "value", "word"),
     [(7, 0, "segments played"), (7, 1, "is not what it was"), (2, 0, "is not what it was"), (1, 3000, "is not what")],
 )
@@ -245,6 +293,19 @@ def test_a_segment_that_is_another_would_be_seen(broken, tmp_path, column, value
 
     (tmp_path / "cache").mkdir()
     assert word in str(segment_problems(broken(change, "ge/press.seq"), tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "word"),
+    [
+        ("press_edited", field("RF", pulse(2), 1, stronger), "but editing pulses"),
+        ("press_edited_plain", without_edit, "shot 4: 7 pulses"),
+        ("press_edited_edited", other_edits, "SET 0, but editing pulses"),
+    ],
+)
+def test_pulserver_would_play_other_editing_pulses(broken, tmp_path, name, change, word):
+    (tmp_path / "cache").mkdir()
+    assert word in str(played_edit_problems(broken(change, f"siemens/{name}.seq"), tmp_path / "cache"))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +326,14 @@ def test_a_segment_that_is_another_would_be_seen(broken, tmp_path, column, value
         ("press", (earlier(1), True), "TE"),
         ("mega_press", (field("RF", pulse(1), 11, "r"), True), "pulses for"),
         ("mega_press", (field("RF", pulse(1), 9, lambda hz: -hz), True), "but editing pulses at"),
+        ("press_edited", (field("RF", pulse(2), 1, stronger), True), "but editing pulses"),
+        ("press_edited_plain", (without_edit, True), "shot 4: 7 pulses"),
+        ("press_edited_edited", (other_edits, True), "SET 0, but editing pulses"),
+        ("press_edited_edited", (field("RF", pulse(1), 1, stronger), True), "SET 1, but editing pulses"),
+        ("pulse_acquire", (field("RF", pulse(1), 9, lambda hz: -hz), True), "carrier at"),
+        ("pulse_acquire", (field("RF", pulse(1), 10, a_little), True), "off the receiver"),
+        ("pulse_acquire", (late_readout, True), "after the echo"),
+        ("pulse_acquire", (field("ADC", adc_of(0), 6, 499), True), "receiver at 499"),
         ("steam", (earlier(2), True), "TE"),
         ("steam", (field("BLOCKS", readout(1), 6, 0), True), "readouts at"),
         ("slaser", (earlier(2), True), "TE"),
@@ -289,6 +358,12 @@ def test_pypulseqpp_would_see_it(broken, name, change, word):
         ("press", (field("ADC", 1, 1, 508), True), "samples"),
         ("press", (field("RF", pulse(3), 1, lambda hz: hz / 2), True), "echo of"),
         ("mega_press", (next_to_edits, True), "with editing pulses"),
+        ("press_edited", (field("RF", pulse(2), 1, stronger), True), "but editing pulses"),
+        ("press_edited_plain", (without_edit, True), "readout 2: 7 pulses"),
+        ("press_edited_edited", (other_edits, True), "SET 0, but editing pulses"),
+        ("press_edited_edited", (next_to_edits, True), "with editing pulses"),
+        ("pulse_acquire", (field("RF", pulse(1), 7, a_little), True), "off the receiver"),
+        ("pulse_acquire", (late_readout, True), "after the echo"),
         ("steam", (earlier(2), True), "TE"),
         ("steam", (field("RF", pulse(1), 7, half_a_turn), True), "off the receiver"),
         ("slaser", (earlier(2), True), "TE"),
@@ -312,6 +387,11 @@ def test_mrzero_would_see_it(broken, name, change, word):
         ("press", (field("RF", pulse(3), 7, a_little), True), "off the receiver"),
         ("press", ODD_ADC, "readout of"),
         ("press", (lambda text: re.sub(r"GradientRasterTime.*\n", "", text), True), "load_pulseq"),
+        ("press_edited", (field("RF", pulse(2), 1, stronger), True), "but editing pulses"),
+        ("press_edited_plain", (without_edit, True), "readout 2: 7 pulses"),
+        ("press_edited_edited", (other_edits, True), "SET 0, but editing pulses"),
+        ("pulse_acquire", (field("RF", pulse(1), 7, a_little), True), "off the receiver"),
+        ("pulse_acquire", (late_readout, True), "after the echo"),
         ("steam", (earlier(2), True), "TE"),
         ("steam", (field("BLOCKS", readout(1), 6, 0), True), "readouts"),
         ("sign_check", (field("ADC", adc_of(ADC_FREQUENCY), 4, 499), True), "receiver at 499"),
