@@ -99,7 +99,7 @@ def design_text(design: Design) -> str:
     """Return for a terminal what a design reaches beside the best plain sequence, and its pulses."""
     first, *others = design.shots
     lines = [
-        f"{'':18} {'TE1 (ms)':>9} {'TE2 (ms)':>9} {'signal':>8} {'contamination':>14} {'both by areas':>18} {'loss':>9}",
+        f"{'':18} {'TE1 (ms)':>9} {'TE2 (ms)':>9} {'signal':>8} {'contamination':>14} {'by areas':>18} {'loss':>9}",
         _reached_text("design", first.te1_s, first.te2_s, design.metrics),
         *(f"{f'  shot {k}':18} {x.te1_s * 1e3:9.2f} {x.te2_s * 1e3:9.2f}" for k, x in enumerate(others, 2)),
         _reached_text(design.baseline_name, design.press_te1_s, design.press_te2_s, design.press_metrics),

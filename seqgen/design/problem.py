@@ -27,6 +27,11 @@ COMBINATIONS = ("joint", "difference")
 """What is made of several shots: all fitted together, or half of the first minus the second."""
 ONE_SPECTRUM = ("window", "area", "spectrum", "state", "suppression")
 """Losses that look at one spectrum: of several shots, at their difference."""
+SEARCH_FIELDS = (
+    *("start", "starts", "starts_full", "iterations", "optimiser", "learning_rate", "restarts"),
+    *("stop_improvement", "stop_iterations", "optimise_timing", "optimise_offset", "offset_max_hz"),
+)
+"""Fields of a `DesignSpec` that say how a design is searched, not what it is to do."""
 PARAMETERS = ("spline", "steps")
 """What waveforms are made of."""
 

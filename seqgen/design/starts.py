@@ -14,6 +14,7 @@ from seqgen.pulse.adiabatic import bir4
 from seqgen.pulse.parameterise import SplineWaveform
 from seqgen.pulse.shapes import bb1_pulse, gaussian_pulse, slr_pulse
 from seqgen.pulse.waveform import RFPulse
+from seqgen.simulate.rotation import accumulate, rotations
 
 START_SD = 0.35
 """Standard deviation of the random spline coefficients at the start, in units of the amplitude limit."""
@@ -26,6 +27,10 @@ _EDGE_KNOTS = 4
 """Knots over which the rectangle rises and falls: no spline begins with a step."""
 _SWEEP_KNOTS = 0.4
 """Largest offset of the frequency of the adiabatic start times the knots: what splines still follow."""
+_ROTATIONS = ("composite", "adiabatic")
+"""Starts that are worth something only as the rotation that they are meant to be."""
+_LEAST_FIDELITY = 0.97
+"""|Tr(U^H V)| / 2 of the rotation meant and the one played, on the carrier, at the worst B1 of the ensemble."""
 
 
 def start_points(
@@ -51,7 +56,8 @@ def start_points(
         n_waveforms: Number of waveforms of all edited shots.
 
     Raises:
-        InputError: If a pulse does not last as long as the editing pulse, or a file holds another number of pulses.
+        InputError: If a pulse does not last as long as the editing pulse, a file holds another number of pulses, or
+            limits and knots leave nothing of a composite or adiabatic rotation.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -74,6 +80,8 @@ def start_points(
                 f"{len(wanted_hz)}. Change the file or shots and own_waveforms."
             )
         thetas = [project(shape, each_hz) for each_hz in wanted_hz]
+        if name in _ROTATIONS:
+            _require_rotation(name, spec, shape.waveform_hz(thetas[0]))
         if len(thetas) == 1:
             alike = len(spec.waveforms)
             thetas = thetas * alike + [drawn() for _ in range(n_waveforms - alike)]
@@ -161,6 +169,22 @@ def _adiabatic(spec: DesignSpec, b1_max_hz: float) -> Tensor:
         dwell_s=spec.rf_dwell_s,
         name="adiabatic",
     ).b1_hz
+
+
+def _require_rotation(name: str, spec: DesignSpec, b1_hz: Tensor) -> None:
+    """Refuse a composite or adiabatic start that is no longer its rotation within limits and on splines."""
+    turns = torch.tensor(spec.b1_scales, dtype=torch.float64)[:, None] * b1_hz * spec.rf_dwell_s
+    a, b = accumulate(rotations(turns, torch.zeros_like(turns.real)))
+    half = 0.5 * _plane_rotation_rad(spec)
+    # The rotation meant is (cos, -i sin) about +x.
+    fidelity = float((a * math.cos(half) + b.conj() * -1j * math.sin(half)).real.abs().min())
+    if fidelity < _LEAST_FIDELITY:
+        raise InputError(
+            f"start: {name} within the limits and on splines of this pulse ({spec.duration_s * 1e3:g} ms, "
+            f"{spec.nominal_b1_max_hz:g} Hz, knots {spec.knot_spacing_s * 1e3:g} ms) is not the rotation by "
+            f"{math.degrees(2 * half):.0f} degrees that it is meant to be (fidelity {fidelity:.2f}, least "
+            f"{_LEAST_FIDELITY}). Lengthen it, raise b1_max_hz, shorten knot_spacing, or choose another start."
+        )
 
 
 def _plane_rotation_rad(spec: DesignSpec) -> float:

@@ -1,6 +1,7 @@
 """The plain sequence that a design is to beat; designs of a sweep that share it search it once."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,13 +19,11 @@ from seqgen.sequence.plugins import DesignedShot
 
 _FORMAT = "seqgen baseline 1"
 _OF_THE_PULSE = (
-    *("place", "own_waveforms", "duration_s", "carrier_ppm", "rf_dwell_s"),
+    *("place", "own_waveforms", "shots", "combine", "own_echo_times", "duration_s", "carrier_ppm", "rf_dwell_s"),
     *("b1_max_hz", "b1_max_at", "energy_max_hz2_s", "bandwidth_max_hz", "parameters", "knot_spacing_s"),
-    *("te1_s", "te2_s", "optimise_timing", "optimise_offset", "offset_max_hz"),
-    *("start", "starts", "starts_full", "iterations", "optimiser", "learning_rate", "restarts"),
-    *("stop_improvement", "stop_iterations"),
+    *("te1_s", "te2_s"),
 )
-"""Fields of a design problem that say what the designed pulse is and how it is searched: not of the plain one."""
+"""Fields of a design problem that say what the designed pulses are: not of the plain sequence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +46,12 @@ def best_plain(study: Study, reporter: Reporter, folder: Path | None = None) -> 
     Args:
         study: The protocol.
         reporter: Tells the user.
-        folder: Where baselines are kept, one file each; None: this one is searched and forgotten.
+        folder: Where baselines are kept, one file each, written whole; None: this one is searched and forgotten.
+            Processes that begin together search side by side.
 
     Raises:
-        InputError: If the sequence plays no shot without a designed pulse.
+        InputError: If the sequence plays no shot without a designed pulse, or TE is searched to less than its minimum.
+        LossNotFinite: If the loss cannot be computed somewhere on the grid.
     """
     identity = _identity(study)
     path = None if folder is None else folder / f"{identity[:12]}.json"
@@ -104,7 +105,7 @@ def _identity(study: Study) -> str:
         if name not in of_the_pulse and not name.startswith("sequence.")
     }
     content = {
-        "seqgen": versions()["seqgen"],
+        "versions": versions(),
         "scanner": asdict(protocol.scanner),
         "frequency_hz": protocol.spectrometer_frequency_hz,
         "sequence": {"name": protocol.sequence.name}
@@ -121,6 +122,8 @@ def _kept(path: Path, identity: str) -> Baseline | None:
         if content["format"] != _FORMAT or content["identity"] != identity:
             return None
         found = content["baseline"]
+        if not math.isfinite(found["metrics"]["loss"]):
+            return None
         return Baseline(
             te1_s=float(found["te1_s"]),
             te2_s=float(found["te2_s"]),

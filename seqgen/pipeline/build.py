@@ -10,7 +10,7 @@ from seqgen import library
 from seqgen.design.artefact import Design
 from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.exposure import ExposureLimits
-from seqgen.pipeline.design_check import played_design, require_built
+from seqgen.pipeline.design_check import played_design, remedy, require_built
 from seqgen.pipeline.own_design import own_design
 from seqgen.pipeline.study import ScanStudy, Study
 from seqgen.provenance import replacing, sha256_file, versions
@@ -48,12 +48,19 @@ def build_edited(study: Study, design: Design, design_path: Path, folder: Path) 
     """Write the protocol's sequence with the designed pulse, in 1.5.0 and 1.4.1 form.
 
     Raises:
-        InputError: If the design was made for another problem than the protocol's, or its shots are not those of it.
+        InputError: If the scanner cannot play it, the design was made for another problem, or its shots are not those
+            of the protocol.
         VerificationError: If the design breaks a limit of the protocol; then nothing is written.
     """
     design = own_design(study, design, design_path)
+    try:
+        built = study.build(*played_design(study, design))
+    except (InputError, HardwareLimitError) as error:
+        times = ", ".join(f"{shot.te1_s * 1e3:g} + {shot.te2_s * 1e3:g} ms" for shot in design.shots)
+        raise type(error)(
+            f"{design_path}, TE1 + TE2 {times}, cannot be played by {study.path}: {error} {remedy(study, design)}"
+        ) from error
     require_built(study, design, design_path)
-    built = study.build(*played_design(study, design))
     return _write_all(study, built, folder, {"seqgen_design_sha256": sha256_file(design_path)})
 
 

@@ -89,7 +89,7 @@ def _designed(
 ) -> tuple[Design, DesignResult]:
     """Return the finished design of a protocol, and how its search ended."""
     protocol = study.protocol
-    spec = protocol.design
+    spec, problem = protocol.design, problem_of(study)
     stand_in = RFPulse(
         b1_hz=torch.full((round(spec.duration_s / spec.rf_dwell_s),), 1.0 + 0j, dtype=torch.complex128),
         dwell_s=spec.rf_dwell_s,
@@ -138,7 +138,7 @@ def _designed(
         terms=result.terms,
         spectrometer_frequency_hz=protocol.spectrometer_frequency_hz,
         reference_ppm=protocol.water_shift_ppm,
-        problem=problem_of(study),
+        problem=problem,
         provenance=Provenance(
             made_from={"protocol": study.source}
             | {f"start {name}": source(path) for name, path in start_files(study).items()},

@@ -21,6 +21,21 @@ from seqgen.verify.limits import Check
 
 CHANGED = "The file was changed, or another version of seqgen wrote it. Run `seqgen design` again with this protocol."
 """What to do about a design file that is not what its search returned."""
+_ELSEWHERE = (
+    "It was designed with another protocol of the same problem, whose limits, scanner or TR differ. Change those of "
+    "{path}, or run `seqgen design` again with it."
+)
+
+
+def made_with(study: Study, design: Design) -> bool:
+    """Return whether a design was made with this very protocol, not with another of the same problem."""
+    made_from = design.provenance.made_from.get("protocol")
+    return made_from is not None and made_from.sha256 == study.source.sha256
+
+
+def remedy(study: Study, design: Design) -> str:
+    """Return what to do about a design that does not keep the limits or numbers of a protocol of its problem."""
+    return CHANGED if made_with(study, design) else _ELSEWHERE.format(path=study.path)
 
 
 def derived_limits(study: Study, stand_in: RFPulse, te_s: tuple[float, float]) -> PulseLimits:
@@ -135,7 +150,7 @@ def require_built(study: Study, design: Design, path: Path) -> None:
     """
     failed = failed_text(checks_as_played(study, design))
     if failed:
-        raise VerificationError(f"{path} was not built: {failed}. {CHANGED}")
+        raise VerificationError(f"{path} was not built: {failed}. {remedy(study, design)}")
 
 
 def failed_text(checks: Sequence[Check]) -> str:

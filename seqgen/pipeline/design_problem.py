@@ -1,16 +1,19 @@
 """The design problem of a protocol: what tells it from others, and made concrete on the protocol's own sequence."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from seqgen.design.evaluate import Evaluator, evaluator
 from seqgen.design.forward import PlayedShot
-from seqgen.design.problem import DesignSpec
+from seqgen.design.problem import SEARCH_FIELDS, DesignSpec
+from seqgen.errors import InputError
 from seqgen.pipeline.study import Study
 from seqgen.pulse.waveform import RFPulse
 from seqgen.seqfile.cycle import phase_cycle
@@ -30,44 +33,81 @@ _BARE: dict[str, Any] = {
     "noise_scans": 0,
 }
 """Parameters of a sequence whose shots hold the pulses of the echo alone."""
-_SLICES = {"slice_carrier_ppm", "slew_fraction"}
-"""Parameters of every scan that shape its slices and crushers."""
-_FREE = {field.name for field in fields(ScanParams)} - _SLICES | {"te1_s", "te2_s"}
+_FREE = {field.name for field in fields(ScanParams)} - {"slice_carrier_ppm"} | {
+    "te1_s",
+    "te2_s",
+    "spoiler_moment_per_m",
+}
 """Parameters of sequences that no loss depends on: how often, where, behind which suppression the shot is played, how
-it is read out; and echo times, which are the design's."""
+it is read out, how fast its gradients rise; and echo times, which are the design's."""
 
 
 def problem_of(study: Study) -> dict[str, Any]:
-    """Return all that the loss and the waveform of a design depend on, ready for JSON: value by name, SI.
+    """Return what a design is to do and within which limits, ready for JSON: value by name, SI.
 
-    Not in it: the scanner (its limits are checked anew wherever a design is used), voxel, averages, suppression and
-    readout, the simulated acquisition and the fit. Spin systems and macromolecules are SHA-256 of their tables. The
-    frequencies are those of `spectrometer_frequency_hz` and `other_frequencies_hz`, whichever is which.
+    In it: the section `design` but for how it is searched (echo times where they are not optimised); pulses, crushers
+    and phase cycle of the sequence; spin systems, T2 (T1 and TR at equal scan time) and macromolecules that the losses
+    look at, tables as their SHA-256; frequencies, `spectrometer_frequency_hz` and `other_frequencies_hz`, whichever is
+    which; the shift of water. Not in it: the scanner, whose limits are checked anew wherever a design is used, voxel,
+    averages, suppression and readout, the simulated acquisition and the fit.
+
+    Raises:
+        InputError: If a parameter of the sequence is of a kind that JSON has no word for.
     """
     protocol, spec = study.protocol, study.protocol.design
     fitted = any(spec.loss.get(name, 0.0) > 0 for name in ("crlb", "correlation"))
-    looked_at = dict.fromkeys((spec.target, *spec.interferers, *spec.suppressed))
-    names = [name for name in protocol.sample.metabolites if fitted or name in looked_at]
     problem: dict[str, Any] = {
         "frequencies_hz": sorted((protocol.spectrometer_frequency_hz, *spec.other_frequencies_hz)),
         "water_shift_ppm": protocol.water_shift_ppm,
         "sequence.name": protocol.sequence.name,
     }
+    left_out = {*SEARCH_FIELDS, "other_frequencies_hz"} | ({"te1_s", "te2_s"} if spec.optimise_timing else set())
     for field in fields(DesignSpec):
-        if field.name != "other_frequencies_hz":
+        if field.name not in left_out:
             problem[f"design.{field.name}"] = getattr(spec, field.name)
+    # However they were written.
+    problem["design.place"] = spec.places
+    problem["design.loss"] = {name: weight for name, weight in spec.loss.items() if weight > 0}
     for field in fields(protocol.sequence.params):
         if field.name not in _FREE or (field.name == "tr_s" and spec.equal_scan_time):
             problem[f"sequence.{field.name}"] = getattr(protocol.sequence.params, field.name)
-    for name in names:
-        if spec.equal_scan_time:
-            problem[f"sample.{name}.t1_s"] = study.relaxation[name].t1_s
-        problem[f"sample.{name}.t2_s"] = study.relaxation[name].t2_s
-        problem[f"sample.{name}.spins"] = _hash([asdict(group) for group in study.systems[name].groups])
+    problem |= _sample(study, every=fitted)
     if fitted and study.macromolecule_peaks:
         problem["sample.macromolecules"] = _hash([asdict(peak) for peak in study.macromolecule_peaks])
-    plain: dict[str, Any] = json.loads(json.dumps(problem, default=dict))
+    plain: dict[str, Any] = json.loads(json.dumps(problem, default=_plain_value))
     return plain
+
+
+def _sample(study: Study, *, every: bool) -> dict[str, Any]:
+    """Return what the losses see of the sample: every metabolite, or those that the design names."""
+    protocol, spec = study.protocol, study.protocol.design
+    relaxes = any(field.name == "te1_s" for field in fields(protocol.sequence.params))
+    looked_at = (spec.target, *spec.interferers, *spec.suppressed)
+    seen: dict[str, Any] = {}
+    for name in protocol.sample.metabolites:
+        if every or name in looked_at:
+            if spec.equal_scan_time:
+                seen[f"sample.{name}.t1_s"] = study.relaxation[name].t1_s
+            if relaxes:
+                seen[f"sample.{name}.t2_s"] = study.relaxation[name].t2_s
+            seen[f"sample.{name}.spins"] = _hash([asdict(group) for group in study.systems[name].groups])
+    return seen
+
+
+def _plain_value(value: Any) -> Any:
+    """Return a value of a third-party parameter as JSON has it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    raise InputError(
+        f"A parameter of the sequence is {value!r}, which a design file cannot hold. Use numbers, words, lists or "
+        "dataclasses of them."
+    )
 
 
 def played_problem(study: Study, shots: Sequence[DesignedShot]) -> tuple[Evaluator, list[PlayedShot]]:
@@ -80,7 +120,7 @@ def played_problem(study: Study, shots: Sequence[DesignedShot]) -> tuple[Evaluat
     played = [
         PlayedShot(
             b1_hz={place: pulse.b1_hz for place, pulse in shot.pulses.items()} or None,
-            **dict(zip(("te1_s", "te2_s"), seconds(shot.te1_s, shot.te2_s), strict=True)),
+            **dict(zip(("te1_s", "te2_s"), _seconds(shot.te1_s, shot.te2_s), strict=True)),
         )
         for shot in shots
     ]
@@ -136,7 +176,7 @@ def _template(study: Study, pulse: RFPulse | None, te_s: tuple[float, float]) ->
     return phase_cycle(built_shots(built.blocks, study.protocol.scanner, f"{study.protocol.name} template"))
 
 
-def seconds(*times_s: float) -> tuple[torch.Tensor, ...]:
+def _seconds(*times_s: float) -> tuple[torch.Tensor, ...]:
     """Return times as float64 tensors."""
     return tuple(torch.tensor(time_s, dtype=torch.float64) for time_s in times_s)
 

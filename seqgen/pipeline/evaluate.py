@@ -15,9 +15,9 @@ from seqgen.design.artefact import Design, load_design
 from seqgen.design.evaluate import Evaluator, Metrics
 from seqgen.design.members import Members, members_of
 from seqgen.design.spectra import pulse_acquire, response_axis
-from seqgen.errors import InputError, VerificationError
+from seqgen.errors import HardwareLimitError, InputError, VerificationError
 from seqgen.pipeline.design import one_thread
-from seqgen.pipeline.design_check import CHANGED, checks_as_played, failed_text
+from seqgen.pipeline.design_check import checks_as_played, failed_text, made_with, remedy
 from seqgen.pipeline.design_problem import played_problem
 from seqgen.pipeline.own_design import own_design
 from seqgen.pipeline.study import Reporter, Study, study_at_conditions
@@ -29,6 +29,8 @@ from seqgen.verify.limits import Check
 
 TOLERANCE = 1e-6
 """Largest difference of a stored and a recomputed loss, relative to max(1, |loss|): most losses are logarithms."""
+TOLERANCE_ELSEWHERE = 1e-3
+"""The same with another protocol of the same problem, whose scanner may have other rasters and slew rates."""
 MAP_B0_HZ = (-20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 MAP_B1_SCALES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 """Conditions of a map, where none are given."""
@@ -45,10 +47,9 @@ class Reached:
     members: Members
     """The same member by member."""
 
-    @property
-    def loss_differs(self) -> bool:
-        """Whether the two losses differ."""
-        return not abs(self.metrics.loss - self.stored.loss) <= TOLERANCE * max(1.0, abs(self.stored.loss))
+    def loss_differs(self, tolerance: float) -> bool:
+        """Return whether the two losses differ by more than a part of max(1, |loss|)."""
+        return not abs(self.metrics.loss - self.stored.loss) <= tolerance * max(1.0, abs(self.stored.loss))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -97,14 +98,15 @@ class Evaluation:
         Raises:
             VerificationError: Naming every one.
         """
+        tolerance = TOLERANCE if made_with(self.study, self.design) else TOLERANCE_ELSEWHERE
         wrong = [
             f"the loss of {name} is {reached.stored.loss!r} in the file, but {reached.metrics.loss!r} when recomputed"
             for name, reached in (("the design", self.edited), (self.design.baseline_name, self.press))
-            if reached.loss_differs
+            if reached.loss_differs(tolerance)
         ]
         wrong += [failed] if (failed := failed_text(self.checks)) else []
         if wrong:
-            raise VerificationError(f"{self.path}: {'; '.join(wrong)}. {CHANGED}")
+            raise VerificationError(f"{self.path}: {'; '.join(wrong)}. {remedy(self.study, self.design)}")
 
     def text(self, *, members: bool = False) -> str:
         """Return the tables for a terminal."""
@@ -177,14 +179,20 @@ def evaluate(study: Study, path: Path) -> Evaluation:
         InputError: If the file cannot be read, was made for another problem, or has other shots than the protocol.
     """
     design = own_design(study, load_design(path), path)
-    return Evaluation(
-        study=study,
-        path=path,
-        design=design,
-        edited=_reached(study, design.shots, design.metrics),
-        press=_reached(study, (_plain(design),), design.press_metrics),
-        checks=checks_as_played(study, design),
-    )
+    try:
+        return Evaluation(
+            study=study,
+            path=path,
+            design=design,
+            edited=_reached(study, design.shots, design.metrics),
+            press=_reached(study, (_plain(design),), design.press_metrics),
+            checks=checks_as_played(study, design),
+        )
+    except (InputError, HardwareLimitError) as error:
+        raise type(error)(
+            f"{path} and {design.baseline_name}, TE1 + TE2 {design.press_te1_s * 1e3:g} + {design.press_te2_s * 1e3:g} "
+            f"ms, cannot be evaluated with {study.path}: {error} {remedy(study, design)}"
+        ) from error
 
 
 def with_map(

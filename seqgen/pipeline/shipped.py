@@ -23,7 +23,7 @@ class Written:
 def write_shipped(name: str, output: Path) -> Written:
     """Write a shipped protocol, simulation file or design, with the files that belong to it beside it.
 
-    A design is its protocol, byte for byte, and its design file.
+    A design is its protocol and its design file, both byte for byte.
 
     Args:
         name: Name of a file of `seqgen_protocols`, or of a design (`library.design_names`).
@@ -41,7 +41,8 @@ def write_shipped(name: str, output: Path) -> Written:
         contents = {output: protocol.read_bytes(), beside: design.read_bytes()}
         advice = (
             f"Build it as it is: seqgen build {output} --design {beside} -o {output.stem} (place the voxel with "
-            "--voxel-from); a changed protocol needs `seqgen design` again."
+            "--voxel-from). Averages, TR, suppression, scanner and fit may be changed; what the design is for needs "
+            "`seqgen design` again."
         )
     elif name in known:
         contents = {output: folder.joinpath(f"{name}.yaml").read_bytes()}

@@ -101,7 +101,8 @@ def _require_bounds(study: SweepStudy, protocol: Protocol) -> None:
     held = list(protocol.sample.metabolites)
     for spec in study.pareto:
         for name in (spec.x, spec.y, spec.z, spec.colour, *spec.maximise):
-            if name.startswith("bounds.") and name.removeprefix("bounds.") not in held:
+            kind, _, of = name.partition(".")
+            if kind in ("bounds", "ratio") and of not in held and name != "ratio.product":
                 raise InputError(f"{spec.where}: 'pareto' has {name!r}, but the sample holds {', '.join(held)}.")
 
 

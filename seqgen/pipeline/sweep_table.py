@@ -250,7 +250,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(rows: Sequence[Row], spec: ParetoSpec) -> tuple[FloatArray, FloatArray] | None:
-    """Return (x, y) of the plain sequences where the files have both."""
-    x, y = (np.array([row.get(f"press.{name}", math.nan) for row in rows], dtype=float) for name in (spec.x, spec.y))
+    """Return (x, y) of the plain sequences where the files have both; ratios to them are 1."""
+
+    def of(row: Row, name: str) -> Any:
+        return 1.0 if name.startswith("ratio.") and name in row else row.get(f"press.{name}", math.nan)
+
+    x, y = (np.array([of(row, name) for row in rows], dtype=float) for name in (spec.x, spec.y))
     known = np.isfinite(x) & np.isfinite(y)
     return (x[known], y[known]) if known.any() else None

@@ -124,10 +124,17 @@ def bb1_pulse(*, flip_angle_rad: float, duration_s: float, dwell_s: float, name:
         dwell_s: Sample duration, s; a sample that holds a change of phase has the mean of both.
         name: Name for diagrams.
 
+    Returns:
+        Complex waveform of n samples, Hz, symmetric in time.
+
     Raises:
-        InputError: If the duration is not a whole number of samples.
+        InputError: If the duration is not a whole number of samples, at least 32, or the angle out of range.
     """
-    n = _n_samples(duration_s, dwell_s, name)
+    n = _n_samples(duration_s, dwell_s, name, least=32)
+    if not 0 < flip_angle_rad <= 4 * math.pi:
+        raise InputError(
+            f"Pulse {name!r}: BB1 corrects rotations above 0 and up to 4 pi, but flip_angle_rad is {flip_angle_rad}."
+        )
     phi = math.acos(-flip_angle_rad / (4 * math.pi))
     parts = [
         (flip_angle_rad / 2, 0.0),
@@ -160,12 +167,12 @@ def gaussian_pulse(
     return RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
 
 
-def _n_samples(duration_s: float, dwell_s: float, name: str) -> int:
+def _n_samples(duration_s: float, dwell_s: float, name: str, least: int = 1) -> int:
     """Return the number of samples of a pulse, or refuse a duration that is not a whole number of them."""
     n = round(duration_s / dwell_s)
-    if n < 1 or abs(n * dwell_s - duration_s) > 1e-9:
+    if n < least or abs(n * dwell_s - duration_s) > 1e-9:
         raise InputError(
-            f"Pulse {name!r}: duration {duration_s} s must be a whole number of samples of {dwell_s} s, at least one. "
-            "Change the duration or the dwell."
+            f"Pulse {name!r}: duration {duration_s} s must be a whole number of samples of {dwell_s} s, at least "
+            f"{least}. Change the duration or the dwell."
         )
     return n

@@ -5,7 +5,7 @@ import pytest
 import torch
 from press_files import random_pulse
 
-from seqgen.design.artefact import Design, load_design, save_design
+from seqgen.design.artefact import FORMAT, Design, load_design, save_design
 from seqgen.design.evaluate import Metrics
 from seqgen.design.landscape import Landscape
 from seqgen.errors import InputError
@@ -121,7 +121,7 @@ def test_damaged_content_is_refused_by_name(design, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "3", '"x"', "{}", '{"format": "seqgen design 2", "shots": []}', "\x00\xff"]
+    "content", ["", "[]", "3", '"x"', "{}", json.dumps({"format": FORMAT, "shots": []}), "\x00\xff"]
 )
 def test_other_files_are_refused_by_name(tmp_path, content):
     path = tmp_path / "design.json"

@@ -66,6 +66,28 @@ def test_another_loss_or_ensemble_is_searched_anew(study, quiet, searched, tmp_p
     assert (len(searched), len(list(tmp_path.iterdir()))) == (2, 2)
 
 
+def test_what_the_file_of_a_baseline_is_known_by(study, quiet, searched, tmp_path, monkeypatch):
+    """Scanner, frequency, shift of water, T2, longest TE and versions: each is another file."""
+    protocol = study.protocol
+    metabolites = dict(protocol.sample.metabolites)
+    metabolites["Gln"] = replace(metabolites["Gln"], t2_s=0.5)
+    others = (
+        study,
+        replace(study, protocol=replace(protocol, scanner=replace(protocol.scanner, rf_ringdown_s=4e-5))),
+        replace(study, protocol=replace(protocol, spectrometer_frequency_hz=123.25e6)),
+        replace(study, protocol=replace(protocol, water_shift_ppm=4.78)),
+        replace(study, protocol=replace(protocol, sample=replace(protocol.sample, metabolites=metabolites))),
+        with_design(study, te_max_s=0.1),
+    )
+    for number, other in enumerate(others, 1):
+        best_plain(other, quiet, tmp_path)
+        best_plain(other, quiet, tmp_path)
+        assert (len(searched), len(list(tmp_path.iterdir()))) == (number, number)
+    monkeypatch.setattr(baseline, "versions", lambda: {"torch": "0"})
+    best_plain(study, quiet, tmp_path)
+    assert len(searched) == len(others) + 1
+
+
 def test_other_pulses_of_the_sequence_are_another_baseline(study, quiet, searched, tmp_path):
     choice = study.protocol.sequence
 

@@ -9,12 +9,13 @@ import torch
 
 from seqgen import library
 from seqgen.design.artefact import load_design
-from seqgen.errors import InputError
+from seqgen.errors import InputError, SeqgenError
 from seqgen.pipeline.build import build_edited
 from seqgen.pipeline.design_problem import problem_of
 from seqgen.pipeline.evaluate import evaluate
 from seqgen.pipeline.own_design import own_design, require_own_design
 from seqgen.pipeline.study import load_study
+from seqgen.provenance import Source
 from seqgen.seqfile.reader import read_seq
 from seqgen.seqfile.shots import shots
 
@@ -72,6 +73,86 @@ def test_what_a_loss_depends_on_is_refused_by_name(study, finished, tmp_path, ol
     assert not (tmp_path / "out").exists()
 
 
+def test_the_same_problem_in_other_words_is_the_same(study, finished, tmp_path):
+    """Lists of one, weights of zero, and how the design is searched."""
+    path = finished[0] / "design.json"
+    other = changed(
+        study,
+        tmp_path,
+        (r"place: echo_top ", "place: [echo_top] "),
+        (r"loss: {window: 1.0}", "loss: {window: 1, crlb: 0}"),
+        (r"iterations: \d+", "iterations: 77"),
+        (r"seed: \d+", "seed: 77"),
+        (r"\n  te1_ms: \d+", "\n  te1_ms: 50"),
+    )
+    require_own_design(other, load_design(path), path)
+    fixed = changed(study, tmp_path, (r"optimise_timing: true", "optimise_timing: false"))
+    with pytest.raises(InputError, match=r"design\.te1_s is \"not there\" in the design, 0\.041 in the protocol"):
+        require_own_design(fixed, load_design(path), path)
+
+
+def test_elsewhere_the_numbers_are_those_of_the_file(tmp_path):
+    """Another scanner of the same field, another voxel, TR and suppression: the loss hardly moves."""
+    protocol, path = library.design_files("glu_window_3t")
+    study = load_study(protocol)
+    other = changed(
+        study,
+        tmp_path,
+        (r"scanner: siemens_prisma_3t", "scanner: siemens_skyra_3t"),
+        (r"voxel_size_mm: \[.*?\]", "voxel_size_mm: [30, 15, 25]"),
+        (r"tr_ms: \d+", "tr_ms: 3000\n  water_suppression: vapor"),
+    )
+    found = evaluate(other, path)
+    assert found.edited.metrics.loss == pytest.approx(found.design.metrics.loss, abs=1e-9)
+    assert found.press.metrics.loss == pytest.approx(found.design.press_metrics.loss, abs=1e-9)
+    found.require()
+
+
+@pytest.mark.parametrize(
+    ("scanner", "words"),
+    [
+        ({"b1_max_t": 13e-6}, r"Pulse edit peaks at 567"),
+        ({"rf_ringdown_s": 5e-4}, r"te1_s must be at least"),
+        ({"block_raster_s": 1e-4}, r"."),
+        ({"max_slew_t_per_m_per_s": 60.0}, r"The crusher of"),
+    ],
+)
+def test_a_scanner_that_cannot_play_a_design_does_not_build_it(tmp_path, scanner, words):
+    protocol, path = library.design_files("glu_window_3t")
+    study = load_study(protocol)
+    weaker = replace(study.protocol.scanner, **scanner)
+    other = replace(study, protocol=replace(study.protocol, scanner=weaker), source=Source(name="x", sha256="0" * 64))
+    with pytest.raises(SeqgenError, match=rf"glu_window_3t\.json.* {words}.* another protocol of the same problem"):
+        build_edited(other, load_design(path), path, tmp_path / "out")
+    assert not list(tmp_path.rglob("*.seq"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (r"\ndesign:", "\nexposure: {b1_rms_max_ut: 0.3}\n\ndesign:", r"was not built: B1\+rms .* limit 0\.3"),
+        (r"tr_ms: \d+", "tr_ms: 200", r"cannot be played by .*tr_s must be at least"),
+    ],
+)
+def test_a_protocol_whose_limits_a_design_breaks_does_not_build_it(tmp_path, old, new, words):
+    protocol, path = library.design_files("glu_window_3t")
+    other = changed(load_study(protocol), tmp_path, (old, new))
+    with pytest.raises(SeqgenError, match=rf"glu_window_3t\.json.*{words}.* another protocol of the same problem"):
+        build_edited(other, load_design(path), path, tmp_path / "out")
+    assert not list(tmp_path.rglob("*.seq"))
+
+
+def test_a_plain_sequence_that_the_scanner_cannot_play_is_named(tmp_path):
+    protocol, path = library.design_files("glu_window_3t")
+    study = load_study(protocol)
+    slow = replace(study.protocol.scanner, adc_dead_time_s=2e-3)
+    other = replace(study, protocol=replace(study.protocol, scanner=slow), source=Source(name="x", sha256="0" * 64))
+    with pytest.raises(
+        InputError, match=r"glu_window_3t\.json and TE-optimised PRESS, TE1 \+ TE2 29\.2 \+ 10\.08 ms, "
+    ):
+        evaluate(other, path)
+
+
 def test_many_differences_are_counted_and_tables_are_named(study, finished):
     path = finished[0] / "design.json"
     design = load_design(path)
@@ -86,6 +167,27 @@ def test_many_differences_are_counted_and_tables_are_named(study, finished):
         InputError, match=r"sample\.Glu\.spins is 000000000000\.\.\. in the design, [0-9a-f]{12}\.\.\. in"
     ):
         require_own_design(study, replace(design, problem=alone), path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (r"tr_ms: \d+", "tr_ms: 3000", r"sequence\.tr_s is 2\.0 in the design, 3\.0 in the protocol"),
+        (r"(mI: .*t1_ms: )\d+", r"\g<1>1000", r"sample\.mI\.t1_s is 1\.12 in the design, 1\.0 in the protocol"),
+        (r"(NAA: .*t2_ms: )\d+", r"\g<1>250", r"sample\.NAA\.t2_s is 0\.265 in the design, 0\.25 in the protocol"),
+        (
+            r"macromolecules: lcmodel",
+            "macromolecules: none",
+            r"sample\.macromolecules is \w+\.\.\. in the design, \"not",
+        ),
+        (r"    Asp: .*\n", "", r"sample\.Asp\.t1_s is 1\.29 in the design, \"not there\" in the protocol"),
+    ],
+)
+def test_what_bounds_depend_on_is_refused_by_name(tmp_path, old, new, words):
+    protocol, path = library.design_files("glu_gln_crlb_echo_3t")
+    other = changed(load_study(protocol), tmp_path, (old, new))
+    with pytest.raises(InputError, match=words):
+        require_own_design(other, load_design(path), path)
 
 
 def test_bounds_depend_on_tr_t1_every_metabolite_and_macromolecules():

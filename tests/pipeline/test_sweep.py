@@ -252,7 +252,7 @@ def test_plots_as_the_study_asks(tmp_path):
 
 
 def test_a_plot_of_what_can_be_no_column_is_refused_before_anything_is_computed(tmp_path, computed):
-    for name in ("lost", "bounds.Gnl"):
+    for name in ("lost", "bounds.Gnl", "ratio.Gnl"):
         path = tiny_study(tmp_path, f"vary: {{seed: [1]}}\npareto: {{x: te_s, y: {name}}}\n")
         refused = sweep(path, "--workers", 1)
         assert refused.exit_code == 2
