@@ -83,9 +83,11 @@ def _searched(study: Study, reporter: Reporter) -> Baseline:
         te_raster_s=2 * protocol.scanner.block_raster_s,
         progress=reporter.progress("TE-optimised PRESS" if plain.model.has_echo_times else name),
     )
+    numbers = reporter.progress("Its final numbers")
     fine, shots = played_problem(study, (DesignedShot(pulses={}, te1_s=press.te1_s, te2_s=press.te2_s),))
     with torch.no_grad():
         _, metrics = fine.loss_of_shots(shots)
+    numbers(1, 1)
     return Baseline(
         te1_s=press.te1_s,
         te2_s=press.te2_s,

@@ -76,7 +76,9 @@ def test_composite_and_adiabatic_starts_turn_alike_at_every_b1(design_spec, name
 )
 def test_a_start_that_is_no_longer_its_rotation_is_refused(design_spec, name, changes):
     spec = design_spec(start=name, b1_scales=(0.8, 1.0, 1.2), **changes)
-    with pytest.raises(InputError, match=rf"start: {name} within the limits .* not the rotation by 90 degrees .*shorten knot"):
+    with pytest.raises(
+        InputError, match=rf"start: {name} within the limits .* not the rotation by 90 degrees .*shorten knot"
+    ):
         start_points(spec, make_shape(spec), seed=1, pulses={}, carrier_hz=0.0)
     easy = design_spec(start=name, b1_max_hz=600.0, energy_max_hz2_s=9000.0, knot_spacing_s=1e-4)
     (found,) = start_points(easy, make_shape(easy), seed=1, pulses={}, carrier_hz=0.0)
