@@ -78,6 +78,8 @@ class ParetoSpec:
     """A column drawn as colour without counting; empty: none."""
     maximise: tuple[str, ...] = ("signal", "overlap")
     """Columns of which more is better."""
+    logarithmic: tuple[str, ...] = ()
+    """Columns that are drawn on a logarithmic scale."""
 
     def __post_init__(self) -> None:
         if self.z and self.colour:
@@ -284,7 +286,11 @@ def _pareto(root: Node, varied: Sequence[str]) -> tuple[ParetoSpec, ...]:
     specs = tuple(validate_section(ParetoSpec, item, given={"where": item.at}) for item in nodes)
     for spec in specs:
         asked = [(key, getattr(spec, key)) for key in ("x", "y", "z", "colour") if getattr(spec, key)]
-        for key, name in [*asked, *(("maximise", name) for name in spec.maximise)]:
+        for key, name in [
+            *asked,
+            *(("maximise", name) for name in spec.maximise),
+            *(("logarithmic", name) for name in spec.logarithmic),
+        ]:
             known = [*varied, *NUMBERS, *(WORDS if key == "colour" else ())]
             if name not in known and not name.startswith(OPEN_COLUMNS):
                 near = get_close_matches(name, known, 1)

@@ -146,6 +146,7 @@ def test_files_travel_with_a_point_and_belong_to_it(tmp_path):
         ("vary:\n  seed: [1]\npareto: {x: lost, y: signal}\n", ":6: 'pareto' has x 'lost', .* Nearest: loss"),
         ("vary:\n  seed: [1]\npareto: {x: te_s, y: status}\n", ":6: 'pareto' has y 'status'"),
         ("vary:\n  seed: [1]\npareto: {x: te_s, y: ratios.Glu}\n", "has y 'ratios.Glu'"),
+        ("vary:\n  seed: [1]\npareto: {x: te_s, y: loss, logarithmic: [te]}\n", "has logarithmic 'te'"),
         ("vary:\n  seed: [1]\npareto: {x: te_s, y: terms.crib}\n", "has y 'terms.crib', .* Nearest: terms.crlb"),
         ("vary:\n  seed: [1]\npareto: {x: te_s, y: loss, colour: scanner}\n", "has colour 'scanner'"),
         ("vary:\n  seed: [1]\npareto: {x: te_s, y: loss, maximise: [seeds]}\n", "has maximise 'seeds', .* seed"),

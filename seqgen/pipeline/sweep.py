@@ -100,7 +100,7 @@ def _require_bounds(study: SweepStudy, protocol: Protocol) -> None:
         return
     held = list(protocol.sample.metabolites)
     for spec in study.pareto:
-        for name in (spec.x, spec.y, spec.z, spec.colour, *spec.maximise):
+        for name in (spec.x, spec.y, spec.z, spec.colour, *spec.maximise, *spec.logarithmic):
             kind, _, of = name.partition(".")
             if kind in ("bounds", "ratio") and of not in held and name != "ratio.product":
                 raise InputError(f"{spec.where}: 'pareto' has {name!r}, but the sample holds {', '.join(held)}.")

@@ -225,11 +225,12 @@ def _draw(
             name=LABELS.get(name, name),
             values=np.array([row[name] for row in drawn], dtype=float),
             maximise=name in spec.maximise,
+            log=name in spec.logarithmic,
         )
         for name in counted
     ]
     colour = (spec.colour, [row.get(spec.colour, "none") for row in drawn]) if spec.colour else None
-    figure = pareto_figure(*made, colour=colour, plain=_plain(drawn, spec))
+    figure = pareto_figure(*made, colour=colour, colour_log=spec.colour in spec.logarithmic, plain=_plain(drawn, spec))
     path = folder / f"pareto_{'_'.join(re.sub(r'[^A-Za-z0-9]+', '_', name) for name in counted)}.png"
     save_figure(figure, path)
     return path, tuple(row["point"] for row, on in zip(drawn, front(made), strict=True) if on)

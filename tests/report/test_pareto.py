@@ -51,6 +51,19 @@ def test_the_line_is_the_edge_of_what_is_reached(x_more, y_more):
         assert drawn == reached
 
 
+def test_logarithmic_scales_write_plain_numbers():
+    x = Column(name="x", values=np.array([0.9, 1.4, 4.5]), log=True)
+    y = Column(name="y", values=np.array([1.0, 0.5, 0.2]))
+    figure = pareto_figure(x, y, colour=("ms", [1.0, 10.0, 60.0]), colour_log=True)
+    axes, bar = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale(), bar.get_yscale()) == ("log", "linear", "log")
+    figure.canvas.draw()
+    assert {"1", "1.5", "2", "3"} <= {label.get_text() for label in axes.get_xticklabels()}
+    assert {"1", "10", "50"} <= {label.get_text() for label in bar.get_yticklabels()}
+    with pytest.raises(InputError, match=r"x is drawn on a logarithmic scale, but is 0 somewhere"):
+        pareto_figure(Column(name="x", values=np.array([0.0, 1.0, 2.0]), log=True), y)
+
+
 def test_colours_of_numbers_and_words_and_a_third_quantity():
     values = np.arange(4.0)
     x, y, z = (Column(name=name, values=v) for name, v in (("x", values), ("y", values[::-1]), ("z", values**2)))
