@@ -95,7 +95,8 @@ class States:
         spins = ", ".join(f"I{k} {label}" for k, label in enumerate(self.group.labels, 1))
         lines = [
             f"{self.metabolite}, {self.group.name} ({spins})",
-            f"State at the echo of {self.seq_name}, TE {self.te_s * 1e3:.2f} ms, receiver phase applied, no relaxation",
+            f"State at the {'readout' if self.whole else 'echo'} of {self.seq_name}, TE {self.te_s * 1e3:.2f} ms, "
+            "receiver phase applied, no relaxation",
             "(the thermal state is the sum of Iz)",
             f"{'term':22}{'coefficient':>12}{'2^(q-1) products':>18}{'share of norm':>15}",
         ]

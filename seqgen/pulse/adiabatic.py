@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqgen.errors import InputError
+from seqgen.pulse.shapes import whole_samples
 from seqgen.pulse.waveform import RFPulse
 
 _Vector = NDArray[np.float64]
@@ -195,13 +196,7 @@ def _checked_samples(positive: Mapping[str, float], duration_s: float, dwell_s: 
             raise InputError(f"Pulse {name!r}: {what} must be positive and finite, but is {value}.")
     if not (dwell_s > 0 and math.isfinite(dwell_s)):
         raise InputError(f"Pulse {name!r}: dwell_s must be positive and finite, but is {dwell_s}.")
-    n = round(duration_s / dwell_s)
-    if n < _FEWEST_SAMPLES or abs(n * dwell_s - duration_s) > 1e-9:
-        raise InputError(
-            f"Pulse {name!r}: duration {duration_s} s must be a whole number of samples of {dwell_s} s, at least "
-            f"{_FEWEST_SAMPLES}. Change the duration or the dwell."
-        )
-    return n
+    return whole_samples(duration_s, dwell_s, name, least=_FEWEST_SAMPLES)
 
 
 def _require_slow_fm(fastest_hz: float, dwell_s: float, name: str) -> None:

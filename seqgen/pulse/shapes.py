@@ -130,7 +130,7 @@ def bb1_pulse(*, flip_angle_rad: float, duration_s: float, dwell_s: float, name:
     Raises:
         InputError: If the duration is not a whole number of samples, at least 32, or the angle out of range.
     """
-    n = _n_samples(duration_s, dwell_s, name, least=32)
+    n = whole_samples(duration_s, dwell_s, name, least=32)
     if not 0 < flip_angle_rad <= 4 * math.pi:
         raise InputError(
             f"Pulse {name!r}: BB1 corrects rotations above 0 and up to 4 pi, but flip_angle_rad is {flip_angle_rad}."
@@ -160,15 +160,19 @@ def gaussian_pulse(
     Raises:
         InputError: If the duration is not a whole number of samples.
     """
-    n = _n_samples(duration_s, dwell_s, name)
+    n = whole_samples(duration_s, dwell_s, name)
     t = (np.arange(n) + 0.5) / n * 2 - 1
     shape = np.exp(math.log(cutoff) * t**2)
     b1_hz = shape / shape.sum() / dwell_s * flip_angle_rad / (2 * math.pi)
     return RFPulse(b1_hz=torch.as_tensor(b1_hz, dtype=torch.complex128), dwell_s=dwell_s, name=name)
 
 
-def _n_samples(duration_s: float, dwell_s: float, name: str, least: int = 1) -> int:
-    """Return the number of samples of a pulse, or refuse a duration that is not a whole number of them."""
+def whole_samples(duration_s: float, dwell_s: float, name: str, least: int = 1) -> int:
+    """Return the number of samples of a pulse, at least `least`.
+
+    Raises:
+        InputError: If the duration is not a whole number of them, or too short.
+    """
     n = round(duration_s / dwell_s)
     if n < least or abs(n * dwell_s - duration_s) > 1e-9:
         raise InputError(
