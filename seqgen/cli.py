@@ -59,6 +59,9 @@ class _Commands(click.Group):
         except SeqgenError as error:
             click.echo(f"seqgen: error: {error}", err=True)
             ctx.exit(EXIT_CHECK_FAILED if isinstance(error, VerificationError) else EXIT_BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted: nothing was written by what ran last.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             # What no module could name: a library's own scratch files on a full disk, say.
             click.echo(
@@ -242,9 +245,11 @@ def design(protocol: Path, output: Path, resume: bool, as_json: bool) -> None:
 
     from seqgen.design.artefact import design_text
     from seqgen.design.landscape import landscape_text
-    from seqgen.pipeline.design import DesignInterrupted, make_design
+    from seqgen.pipeline.design import DesignInterrupted, make_design, require_none_begun
 
     console, interrupted = _Console(as_json), False
+    if not resume:
+        require_none_begun(_study(protocol), output)
     try:
         made = make_design(_study(protocol), output, console, resume=resume)
     except DesignInterrupted as stop:

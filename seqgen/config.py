@@ -431,8 +431,9 @@ def _check_design(protocol: Protocol, root: Node) -> list[str]:
     if protocol.spectrometer_frequency_hz in design.other_frequencies_hz:
         node = find_node(root, "design", "other_frequencies_hz")
         problems.append(
-            f"{node.at}: '{node.path}' is {shown(node.value)}, but 'spectrometer_frequency_hz' is counted already. "
-            "Name other frequencies only."
+            f"{node.at}: '{node.path}' is {shown(node.value)}, but {protocol.spectrometer_frequency_hz * 1e-6:g} MHz "
+            "is 'spectrometer_frequency_mhz' itself. Name the others only: where a design is built at one of them, the "
+            "two change places."
         )
     for field_name, message in raster_problems(design, machine):
         node = find_node(root, "design", field_name)

@@ -94,6 +94,13 @@ def test_init_hands_out_a_commented_protocol_once(tmp_path: Path) -> None:
     refused(call("init", "invivo", "-o", tmp_path / "other.yaml"), "invivo_glu_gln_3t")
 
 
+def test_init_writes_protocols_under_the_names_of_protocols(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(main, ["init", "glu_window_3t", "-o", str(tmp_path / "x.json")])
+    assert refused.exit_code == 2
+    assert "x.json must end in .yaml" in refused.output
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", [*library.design_names()][:1])
 def test_init_hands_out_a_design_with_its_protocol_that_build_takes(name: str, tmp_path: Path) -> None:
     output = tmp_path / "mine.yaml"

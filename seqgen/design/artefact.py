@@ -99,7 +99,8 @@ def design_text(design: Design) -> str:
     """Return for a terminal what a design reaches beside the best plain sequence, and its pulses."""
     first, *others = design.shots
     lines = [
-        f"{'':18} {'TE1 (ms)':>9} {'TE2 (ms)':>9} {'signal':>8} {'contamination':>14} {'by areas':>18} {'loss':>9}",
+        f"{'':18} {'TE1 (ms)':>9} {'TE2 (ms)':>9} {'signal':>8} {'contamination':>14} "
+        f"{'of areas: signal':>17} {'contamination':>14} {'loss':>9}",
         _reached_text("design", first.te1_s, first.te2_s, design.metrics),
         *(f"{f'  shot {k}':18} {x.te1_s * 1e3:9.2f} {x.te2_s * 1e3:9.2f}" for k, x in enumerate(others, 2)),
         _reached_text(design.baseline_name, design.press_te1_s, design.press_te2_s, design.press_metrics),
@@ -118,10 +119,10 @@ def design_text(design: Design) -> str:
 def _reached_text(name: str, te1_s: float, te2_s: float, metrics: Metrics) -> str:
     """Return a row of `design_text`."""
     areas = (metrics.area_signal, metrics.area_contamination)
-    shown = " ".join("-" if value is None else f"{value:.4f}" for value in areas)
+    by_signal, by_contamination = ("-" if value is None else f"{value:.4f}" for value in areas)
     row = (
         f"{name:18} {te1_s * 1e3:9.2f} {te2_s * 1e3:9.2f} {metrics.signal:8.4f} {metrics.contamination:14.4f} "
-        f"{shown:>18} {metrics.loss:9.4f}"
+        f"{by_signal:>17} {by_contamination:>14} {metrics.loss:9.4f}"
     )
     if metrics.overlap is None or metrics.overlap_maximum is None:
         return row

@@ -13,10 +13,11 @@ from seqgen.design.echo_times import EchoTimeLimits
 from seqgen.design.evaluate import Evaluator, LossNotFinite, Metrics
 from seqgen.design.forward import PlayedShot
 from seqgen.design.landscape import Landscape, landscape
+from seqgen.design.problem import DesignSpec
 from seqgen.design.starts import start_points
 from seqgen.design.variables import Variables
 from seqgen.provenance import Progress
-from seqgen.pulse.parameterise import spline_waveform, step_waveform
+from seqgen.pulse.parameterise import SplineWaveform, spline_waveform, step_waveform
 from seqgen.pulse.waveform import RFPulse
 from seqgen.sequence.plugins import DesignedShot
 
@@ -46,6 +47,24 @@ class DesignResult:
     def pulse(self) -> RFPulse:
         """The first designed pulse."""
         return next(pulse for shot in self.shots for pulse in shot.pulses.values())
+
+
+def waveform_shape(spec: DesignSpec, b1_max_hz: float, energy_max_hz2_s: float = math.inf) -> SplineWaveform:
+    """Return the parameterisation of every waveform of a design.
+
+    Args:
+        spec: The problem.
+        b1_max_hz: The scanner's largest amplitude, Hz; that of the spec applies as well.
+        energy_max_hz2_s: The largest energy that the sequence leaves, Hz^2 s; that of the spec applies as well.
+    """
+    return (step_waveform if spec.parameters == "steps" else spline_waveform)(
+        duration_s=spec.duration_s,
+        dwell_s=spec.rf_dwell_s,
+        knot_spacing_s=spec.knot_spacing_s,
+        b1_max_hz=min(spec.nominal_b1_max_hz, b1_max_hz),
+        energy_max_hz2_s=min(spec.energy_max_hz2_s, energy_max_hz2_s),
+        bandwidth_max_hz=spec.bandwidth_max_hz,
+    )
 
 
 def optimise_pulse(
@@ -90,14 +109,7 @@ def optimise_pulse(
     sides = ((te_min_s[1], 0.0),) if te2_sides is None else te2_sides
     limits = EchoTimeLimits(te1_min_s=te_min_s[0], te2_sides=sides, raster_s=te_raster_s, te_max_s=spec.te_max_s)
     limits.require_start(spec)
-    shape = (step_waveform if spec.parameters == "steps" else spline_waveform)(
-        duration_s=spec.duration_s,
-        dwell_s=spec.rf_dwell_s,
-        knot_spacing_s=spec.knot_spacing_s,
-        b1_max_hz=min(spec.nominal_b1_max_hz, b1_max_hz),
-        energy_max_hz2_s=min(spec.energy_max_hz2_s, energy_max_hz2_s),
-        bandwidth_max_hz=spec.bandwidth_max_hz,
-    )
+    shape = waveform_shape(spec, b1_max_hz, energy_max_hz2_s)
     plain_te1_s, plain_te2_s = te_min_s if plain_te_min_s is None else plain_te_min_s
     variables = Variables(
         spec=spec,

@@ -71,7 +71,8 @@ def _searched(study: Study, reporter: Reporter) -> Baseline:
     te_min_s = minimum_te_s(study, None)
     plain = problem_on_sequence(study, None, te_min_s)
     name = "Best plain PRESS" if plain.model.has_echo_times else "Hard pulse"
-    reporter.say(f"{name} for the loss {dict(spec.loss)} ...")
+    weights = ", ".join(f"{loss}: {weight:g}" for loss, weight in spec.loss.items())
+    reporter.say(f"{name} for the loss {{{weights}}} ...")
     if plain.model.needs_waveform:
         raise InputError(
             f"Sequence {protocol.sequence.name} edits without a design too, so there is no plain PRESS to beat. Design "

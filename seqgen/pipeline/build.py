@@ -56,6 +56,8 @@ def build_edited(study: Study, design: Design, design_path: Path, folder: Path) 
     try:
         built = study.build(*played_design(study, design))
     except (InputError, HardwareLimitError) as error:
+        # What the sequence refuses without the design too, another design does not cure.
+        study.build(study.params(), None)
         times = ", ".join(f"{shot.te1_s * 1e3:g} + {shot.te2_s * 1e3:g} ms" for shot in design.shots)
         raise type(error)(
             f"{design_path}, TE1 + TE2 {times}, cannot be played by {study.path}: {error} {remedy(study, design)}"

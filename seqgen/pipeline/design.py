@@ -11,7 +11,8 @@ from seqgen.design.artefact import Design, save_design
 from seqgen.design.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from seqgen.design.echo_times import EchoTimeLimits, echo_time_limits
 from seqgen.design.evaluate import Metrics
-from seqgen.design.optimise import DesignResult, optimise_pulse
+from seqgen.design.optimise import DesignResult, optimise_pulse, waveform_shape
+from seqgen.design.starts import require_rotations
 from seqgen.errors import InputError
 from seqgen.pipeline.baseline import best_plain
 from seqgen.pipeline.design_check import derived_limits, require_limits
@@ -55,7 +56,7 @@ def make_design(
         VerificationError: If the design breaks a limit; then no file is written.
         DesignInterrupted: After Ctrl-C; the best pulse so far is written, and the checkpoint stays.
     """
-    identity: dict[str, str | int] = {"protocol": study.source.sha256, "seed": study.protocol.seed}
+    identity = _identity(study)
     at = checkpoint_path(path)
     checkpoint = load_checkpoint(at, identity) if resume else Checkpoint(at, identity)
     with one_thread():
@@ -71,6 +72,29 @@ def make_design(
             "the start."
         )
     return design
+
+
+def require_none_begun(study: Study, path: Path) -> None:
+    """Refuse to begin a design anew where the checkpoint of the same search lies: it would be lost.
+
+    Raises:
+        InputError: If there is one.
+    """
+    at = checkpoint_path(path)
+    try:
+        load_checkpoint(at, _identity(study))
+    except InputError:
+        # None, or that of another search, which is of no use any more.
+        return
+    raise InputError(
+        f"{at} holds this very search, interrupted. Go on with --resume, give another output, or delete it and begin "
+        "anew."
+    )
+
+
+def _identity(study: Study) -> dict[str, str | int]:
+    """Return what a checkpoint of a protocol's search is known by."""
+    return {"protocol": study.source.sha256, "seed": study.protocol.seed}
 
 
 @contextmanager
@@ -101,6 +125,7 @@ def _designed(
     _require_buildable(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     pulse_limits = derived_limits(study, stand_in, limits.on_raster(spec.te1_s, spec.te2_s))
     starts = start_pulses(study)
+    require_rotations(spec, waveform_shape(spec, pulse_limits.b1_max_hz, pulse_limits.energy_max_hz2_s))
     press = best_plain(study, reporter, baselines)
     if pulse_limits.energy_max_hz2_s < spec.energy_max_hz2_s:
         reporter.say(f"{pulse_limits.energy_max_by} leaves the pulse {pulse_limits.energy_max_hz2_s:.4g} Hz^2 s.")

@@ -78,8 +78,9 @@ def _differences(stated: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]
         value = problem.get(name, "not there")
         return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else json.dumps(value)
 
+    why = {"sequence.tr_s": " (the bounds of `equal_scan_time` count it)"}
     return [
-        f"{name} is {shown(stated, name)} in the design, {shown(own, name)} in the protocol"
+        f"{name} is {shown(stated, name)} in the design, {shown(own, name)} in the protocol{why.get(name, '')}"
         for name in dict.fromkeys((*own, *stated))
         if name not in stated or name not in own or stated[name] != own[name]
     ]

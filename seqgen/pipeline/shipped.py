@@ -30,8 +30,10 @@ def write_shipped(name: str, output: Path) -> Written:
         output: The YAML file; others take its name or keep theirs, in its folder.
 
     Raises:
-        InputError: If there is none of this name, or a file exists already.
+        InputError: If there is none of this name, the output is no .yaml, or a file exists already.
     """
+    if output.suffix.lower() not in (".yaml", ".yml"):
+        raise InputError(f"{output} must end in .yaml: it is a protocol. Files that belong to it take its name.")
     folder = files("seqgen_protocols")
     known = sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
     designs = library.design_names()
@@ -41,8 +43,8 @@ def write_shipped(name: str, output: Path) -> Written:
         contents = {output: protocol.read_bytes(), beside: design.read_bytes()}
         advice = (
             f"Build it as it is: seqgen build {output} --design {beside} -o {output.stem} (place the voxel with "
-            "--voxel-from). Averages, TR, suppression, scanner and fit may be changed; what the design is for needs "
-            "`seqgen design` again."
+            "--voxel-from). Averages, suppression, scanner and fit may be changed, TR unless `equal_scan_time` counts "
+            "it; what the design is for needs `seqgen design` again."
         )
     elif name in known:
         contents = {output: folder.joinpath(f"{name}.yaml").read_bytes()}

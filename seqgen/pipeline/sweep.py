@@ -91,18 +91,25 @@ def _one_protocol(study: SweepStudy, folder: Path) -> Protocol:
 
 
 def _require_bounds(study: SweepStudy, protocol: Protocol) -> None:
-    """Refuse plots of the bound of a metabolite that no sample holds; where the sample varies, it is not known yet.
+    """Refuse plots of bounds without the loss crlb, or of a metabolite that no sample holds; unless these vary.
 
     Raises:
         InputError: Naming it.
     """
-    if any(names[0] == "sample" for names in study.names.values()):
-        return
     held = list(protocol.sample.metabolites)
+    varies = {names[:2] for names in study.names.values()}
+    by_bounds = protocol.design.loss.get("crlb", 0.0) > 0 or ("design", "loss") in varies
+    open_sample = any(names[0] == "sample" for names in varies)
     for spec in study.pareto:
         for name in (spec.x, spec.y, spec.z, spec.colour, *spec.maximise, *spec.logarithmic):
             kind, _, of = name.partition(".")
-            if kind in ("bounds", "ratio") and of not in held and name != "ratio.product":
+            if kind not in ("bounds", "ratio"):
+                continue
+            if not by_bounds:
+                raise InputError(
+                    f"{spec.where}: 'pareto' has {name!r}, but no point has the loss crlb. Give it a weight."
+                )
+            if of not in held and name != "ratio.product" and not open_sample:
                 raise InputError(f"{spec.where}: 'pareto' has {name!r}, but the sample holds {', '.join(held)}.")
 
 

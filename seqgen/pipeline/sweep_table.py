@@ -77,17 +77,23 @@ def report_sweep(study: SweepStudy, folder: Path) -> SweepReport:
     """Read what is on disk; write table.csv and the Pareto plots.
 
     Raises:
-        InputError: If a plot asks for a column that no point has, or a file cannot be written.
+        InputError: If a plot asks for a column that no point has (the others are drawn), or a file cannot be written.
     """
     rows = tuple(read_row(study, point, folder) for point in study.points)
     columns = _columns(study, rows)
     table = folder / "table.csv"
     write_text(table, _csv(columns, rows))
-    fronts = {}
+    fronts, refused = {}, []
     for spec in study.pareto or _of_the_loss(columns):
-        found = _draw(spec, rows, columns, folder)
+        try:
+            found = _draw(spec, rows, columns, folder)
+        except InputError as error:
+            refused.append(str(error))
+            continue
         if found is not None:
             fronts[found[0]] = found[1]
+    if refused:
+        raise InputError("\n".join(refused))
     return SweepReport(rows=rows, columns=columns, table=table, fronts=fronts)
 
 

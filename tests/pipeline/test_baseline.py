@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from seqgen.pipeline import baseline
+from seqgen.pipeline import baseline, design_problem
 from seqgen.pipeline.baseline import best_plain
 from seqgen.pipeline.study import load_study
 
@@ -35,6 +35,8 @@ def searched(monkeypatch):
         return genuine(problem, step_s=0.04, refine=1, **options)
 
     monkeypatch.setattr(baseline, "optimise_timing", coarse)
+    monkeypatch.setattr(design_problem, "DESIGN_POSITIONS_PER_SLICE", 1)
+    monkeypatch.setattr(design_problem, "RESULT_POSITIONS_PER_SLICE", 2)
     return calls
 
 

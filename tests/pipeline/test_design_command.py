@@ -106,6 +106,31 @@ def test_ctrl_c_writes_the_best_and_resume_ends_as_unbroken(protocol, tmp_path, 
     assert [len(run) for run in made.history] == [1, 1, 1, ITERATIONS]
 
 
+def test_an_interrupted_search_is_not_begun_anew_by_accident(protocol, tmp_path, at_evaluation):
+    at_evaluation(3, press_ctrl_c)
+    output, checkpoint = tmp_path / "design.json", tmp_path / "design.checkpoint.npz"
+    assert design(protocol, "-o", output).exit_code == 130
+    kept = checkpoint.read_bytes()
+    at_evaluation(0, None)
+    refused = design(protocol, "-o", output)
+    assert refused.exit_code == 2
+    assert "design.checkpoint.npz holds this very search, interrupted. Go on with --resume" in refused.output
+    assert checkpoint.read_bytes() == kept
+    checkpoint.unlink()
+    assert design(protocol, "-o", output).exit_code == 0
+
+
+def test_ctrl_c_before_the_search_has_the_exit_code_of_ctrl_c(protocol, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(design_link, "best_plain", interrupted)
+    stopped = design(protocol, "-o", tmp_path / "design.json")
+    assert stopped.exit_code == 130
+    assert "Interrupted" in stopped.output
+    assert not (tmp_path / "design.json").exists()
+
+
 def test_nan_is_one_error_that_names_the_term_and_the_file(protocol, tmp_path, at_evaluation):
     def nan(found):
         loss, metrics = found

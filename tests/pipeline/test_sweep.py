@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -252,13 +253,30 @@ def test_plots_as_the_study_asks(tmp_path):
 
 
 def test_a_plot_of_what_can_be_no_column_is_refused_before_anything_is_computed(tmp_path, computed):
-    for name in ("lost", "bounds.Gnl", "ratio.Gnl"):
-        path = tiny_study(tmp_path, f"vary: {{seed: [1]}}\npareto: {{x: te_s, y: {name}}}\n")
+    cases = {
+        ("lost", "window"): "but the columns are",
+        ("bounds.Gnl", "crlb"): "but the sample holds",
+        ("ratio.Gnl", "crlb"): "but the sample holds",
+        ("ratio.Gln", "window"): "but no point has the loss crlb",
+    }
+    for (name, loss), words in cases.items():
+        body = f"fixed: {{seed: 1}}\nvary: {{design.starts: [1]}}\npareto: {{x: te_s, y: {name}}}\n"
+        path = tiny_study(tmp_path, body)
+        base = tmp_path / "base.yaml"
+        base.write_text(re.sub(r"loss: {.*?}", f"loss: {{{loss}: 1.0}}", base.read_text()))
         refused = sweep(path, "--workers", 1)
         assert refused.exit_code == 2
-        assert f"{path}:5: 'pareto' has " in refused.output
-        assert f"{name!r}, but the " in refused.output
+        assert f"{path}:6: 'pareto' has " in refused.output
+        assert f"{name!r}, {words}" in refused.output
     assert not computed
+
+
+def test_a_plot_that_cannot_be_drawn_keeps_no_other_from_being_drawn(tmp_path):
+    body = "vary: {seed: [1, 2]}\npareto:\n  - {x: te_s, y: loss, logarithmic: [loss]}\n  - {x: te_s, y: signal}\n"
+    refused = sweep(tiny_study(tmp_path, body), "--workers", 1)
+    assert refused.exit_code == 2
+    assert "loss is drawn on a logarithmic scale, but is -" in refused.output
+    assert (tmp_path / "study" / "pareto_te_s_signal.png").exists()
 
 
 def test_a_study_of_bad_protocols_alone_is_refused(tmp_path, computed):
