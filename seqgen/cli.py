@@ -60,7 +60,7 @@ class _Commands(click.Group):
             click.echo(f"seqgen: error: {error}", err=True)
             ctx.exit(EXIT_CHECK_FAILED if isinstance(error, VerificationError) else EXIT_BAD_INPUT)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted: nothing was written by what ran last.", err=True)
+            click.echo("\nInterrupted. Files that were finished before stay as they are.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             # What no module could name: a library's own scratch files on a full disk, say.

@@ -44,7 +44,7 @@ class Design:
     reference_ppm: float
     """Shift of water at the sample's temperature, ppm."""
     problem: Mapping[str, Any]
-    """All that it depends on: plain values by name (`seqgen.pipeline.design_problem.problem_of`)."""
+    """What it is to do and within which limits: plain values by name (`seqgen.pipeline.design_problem.problem_of`)."""
     provenance: Provenance
     """What it was made from."""
     landscape: Landscape | None = None
